@@ -1,0 +1,124 @@
+"""What an executor is: the thing that runs trials, and tells the manager what happens to them.
+
+The calling loop, in the manager::
+
+    info = executor.open(host)                  # the objective is loaded where it will run, and described
+    while not done:
+        for job in jobs_for(executor.room()):   # at most that many
+            executor.launch(job)
+        executor.poll(timeout_s)                # calls host.happened(event), host.suggest(...), host.should_stop(...)
+    executor.close()                            # every process is gone, and its group; unfinished trials: GivenBack
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from velodrome.types import Params, ParamValue
+from velodrome.trials.events import Event
+
+
+class Job(NamedTuple):
+    """A trial as a worker gets it."""
+
+    number: int
+    attempt: int
+    seed: int
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class StudyContext:
+    """What the workers of a study must know once, besides its objective.
+
+    Attributes:
+        study: The study's name.
+        metrics: The goal's metrics; a float that the objective returns is the first.
+        asks_verdicts: Whether a scheduler watches: ``trial.should_stop`` then waits for its verdict.
+        log_dir: Absolute folder for the workers' output, or ``""`` where it is not kept.
+    """
+
+    study: str
+    metrics: tuple[str, ...]
+    asks_verdicts: bool
+    log_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveInfo:
+    """What an objective says of itself, as JSON values, so that a controller need not import the user's file.
+
+    Attributes:
+        name: The function's name.
+        ref: How to load it again (``path.py:name`` or ``module:name``), or ``""`` where that is impossible.
+        space: The search space as JSON, or None for a define-by-run objective.
+        goal: The goal's text, or None.
+        file: The source file, or ``""``.
+    """
+
+    name: str
+    ref: str
+    space: dict[str, Any] | None = None
+    goal: str | None = None
+    file: str = ""
+
+
+class Host(Protocol):
+    """What an executor asks of the manager while it polls."""
+
+    def happened(self, event: Event) -> None:
+        """Takes note of an event: Reported, AttrSet, Returned, Quit, Failed, Lost, GivenBack."""
+        ...
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """The value for a parameter of a define-by-run trial; ``domain`` is JSON.
+
+        Raises:
+            SpaceError: If the domain contradicts what the trial or the study asked before; the trial gets the error.
+        """
+        ...
+
+    def should_stop(self, number: int) -> bool:
+        """Whether the trial, with all it has reported so far, is to stop."""
+        ...
+
+    def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
+        """The trial's output is bytes ``start`` to ``end`` of ``path``."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs trials. One objective, one study."""
+
+    def describe(self) -> ObjectiveInfo:
+        """Starts what is needed to load the objective, loads it, and says what it is.
+
+        Raises:
+            ObjectiveError: If the user's file is missing or raises; it carries the user's traceback.
+        """
+        ...
+
+    def open(self, host: Host, context: StudyContext) -> None:
+        """Ready to launch. Called once, after ``describe``."""
+        ...
+
+    def room(self) -> int:
+        """How many more trials can be launched now."""
+        ...
+
+    def launch(self, job: Job) -> tuple[str, str]:
+        """Hands a trial to a worker; returns the worker's and the device's name."""
+        ...
+
+    def stop(self, number: int, reason: str) -> None:
+        """Tells a running trial to stop: its ``should_stop`` turns true."""
+        ...
+
+    def poll(self, timeout_s: float) -> None:
+        """Waits for something to happen, at most ``timeout_s``, and tells the host of all that did."""
+        ...
+
+    def close(self) -> None:
+        """Ends every process at once and tells the host ``GivenBack`` for each unfinished trial. Can be called twice."""
+        ...
