@@ -57,7 +57,7 @@ $(INSTALLED): pyproject.toml
 	  "$$found" -m venv $(VENV); \
 	fi
 	@echo 'Installing velodrome and its development tools into $(VENV) (some minutes, the first time)'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	@touch $@
 
 clean:

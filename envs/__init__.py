@@ -1,0 +1,1 @@
+"""Simulators, vector environments, wrappers, and adapters to Gymnasium belong here; there are none yet."""

@@ -1,0 +1,1 @@
+"""What the machine has, what a trial asks for, and which worker gets what: inventory, requests, allocation."""
