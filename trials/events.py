@@ -7,9 +7,49 @@ is written as ``json.dumps(event)`` and read as ``EVENTS[kind](*data)``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from velodrome.types import Metrics, Params, ParamValue
+from velodrome.types import Failure, Metrics, Params, ParamValue, TrialState
+
+
+@dataclass(slots=True)
+class Trial:
+    """One unfinished trial in the table, or a finished one on its way to the store.
+
+    Attributes:
+        number: From 0, without gaps.
+        params: Its configuration; grows in a define-by-run trial.
+        attrs: The sampler's own notes.
+        state: Where it is in its life.
+        attempt: How often it was started.
+        worker: Who runs it, or ran it last.
+        device: Where.
+        step: The last step it reported.
+        metrics: The last value of each metric it reported; of a finished one the final metrics.
+        values: The goal's metrics of a completed trial, or of a pruned one that has them.
+        stop_reason: Why a scheduler wants it stopped; empty otherwise.
+        losses: How often its worker died.
+        errors: How often its objective failed.
+        failure: Why it failed last.
+        reason: Why it is in this state, in a sentence, where there is more to say than the state.
+    """
+
+    number: int
+    params: Params
+    attrs: dict[str, ParamValue]
+    state: TrialState = TrialState.WAITING
+    attempt: int = 0
+    worker: str = ""
+    device: str = ""
+    step: int | None = None
+    metrics: Metrics = field(default_factory=dict)
+    values: tuple[float, ...] | None = None
+    stop_reason: str = ""
+    losses: int = 0
+    errors: int = 0
+    failure: Failure | None = None
+    reason: str = ""
 
 
 class Opened(NamedTuple):
@@ -67,18 +107,35 @@ class Reported(NamedTuple):
     metrics: Metrics
 
 
-class Returned(NamedTuple):
-    """The objective returned. ``metrics`` holds its result by name; empty where it returned None."""
-
-    number: int
-    metrics: Metrics
-
-
-class Quit(NamedTuple):
-    """The objective ended itself as not worth going on with (``Pruned``, ``optuna.TrialPruned``)."""
+class Judged(NamedTuple):
+    """The scheduler decided that the trial is to stop."""
 
     number: int
     reason: str
+
+
+class Returned(NamedTuple):
+    """The objective returned. ``metrics`` holds its result by name; empty where it returned None.
+
+    An executor gives the first two; the controller adds what the trial reported last, so that the log can be read
+    without its reports.
+    """
+
+    number: int
+    metrics: Metrics
+    step: int | None = None
+
+
+class Quit(NamedTuple):
+    """The objective ended itself as not worth going on with (``Pruned``, ``optuna.TrialPruned``).
+
+    An executor gives the first two; the controller adds what the trial reported last.
+    """
+
+    number: int
+    reason: str
+    metrics: Metrics = {}  # noqa: RUF012 - a named tuple's default; nobody changes it
+    step: int | None = None
 
 
 class Failed(NamedTuple):
@@ -108,14 +165,14 @@ class Closed(NamedTuple):
 
 
 Event = (
-    Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Returned | Quit | Failed | Lost
-    | GivenBack | Closed
+    Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Judged | Returned | Quit
+    | Failed | Lost | GivenBack | Closed
 )
 
 EVENTS: dict[str, type[Any]] = {
     "opened": Opened, "suggested": Suggested, "exhausted": Exhausted, "launched": Launched,
-    "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "returned": Returned,
-    "quit": Quit, "failed": Failed, "lost": Lost, "given_back": GivenBack, "closed": Closed,
+    "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "judged": Judged,
+    "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost, "given_back": GivenBack, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
 
@@ -127,11 +184,11 @@ class Suggest(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """Hand the trial to the executor; answer with ``Launched``."""
+    """Hand the trial to a worker; answer with ``Launched``."""
 
     number: int
     attempt: int
-    seed: int
+    """From 1."""
     params: Params
 
 
@@ -142,24 +199,30 @@ class Stop(NamedTuple):
     reason: str
 
 
-class Decided(NamedTuple):
-    """Store a scheduler's decision."""
+class Decide(NamedTuple):
+    """Store a scheduler's decision; answer with ``Judged`` where it is to stop the trial."""
 
     number: int
-    action: str
+    stop: bool
     reason: str
 
 
 class Forget(NamedTuple):
-    """Drop the trial's reports: it starts again from nothing."""
+    """Drop the trial's stored reports: it starts again from nothing."""
 
     number: int
 
 
+class Save(NamedTuple):
+    """Store the trial as it now stands."""
+
+    trial: Trial
+
+
 class Abort(NamedTuple):
-    """Stop the study: its trials all fail alike."""
+    """Stop the study: its first trials all failed alike."""
 
     reason: str
 
 
-Command = Suggest | Launch | Stop | Decided | Forget | Abort
+Command = Suggest | Launch | Stop | Decide | Forget | Save | Abort

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from velodrome.types import Params, ParamValue
 from velodrome.trials.events import Event
+from velodrome.types import Params, ParamValue
 
 
 class Job(NamedTuple):
@@ -91,6 +91,9 @@ class Host(Protocol):
 class Executor(Protocol):
     """Runs trials. One objective, one study."""
 
+    runs_here: bool
+    """Whether the objective runs in this process and thread, so that Ctrl-C must be raised inside it."""
+
     def describe(self) -> ObjectiveInfo:
         """Starts what is needed to load the objective, loads it, and says what it is.
 
@@ -120,5 +123,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends every process at once and tells the host ``GivenBack`` for each unfinished trial. Can be called twice."""
+        """Ends every process at once; the host hears ``GivenBack`` for each unfinished trial. Can be called twice."""
         ...

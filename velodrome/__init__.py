@@ -1,0 +1,62 @@
+"""velodrome: search spaces in Python, sweeps from the command line, reinforcement learning, results you can query.
+
+    import velodrome as velo
+
+    space = velo.Space(lr=velo.Float(1e-5, 1e-1, log=True), width=velo.Int(16, 256, log=True))
+
+    def train(trial):
+        ...
+        trial.report(epoch, accuracy=accuracy)
+        return accuracy
+
+    study = velo.sweep(train, space, trials=50, goal="maximize accuracy")
+    print(study.best.params)
+
+Names are loaded when they are first used: importing velodrome imports neither torch nor anything else that is heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from velodrome.api import create_study, load_study, open_store, resume, sweep
+    from velodrome.errors import Interrupted, Pruned, VeloError
+    from velodrome.search.constraints import Constraint
+    from velodrome.search.domains import Choice, Float, Int
+    from velodrome.search.space import Space
+    from velodrome.study import Study, TrialResult
+    from velodrome.trials.context import Trial
+    from velodrome.trials.objective import objective
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep"),
+    "velodrome.errors": ("Interrupted", "Pruned", "VeloError"),
+    "velodrome.search.constraints": ("Constraint",),
+    "velodrome.search.domains": ("Choice", "Float", "Int"),
+    "velodrome.search.space": ("Space",),
+    "velodrome.study": ("Study", "TrialResult"),
+    "velodrome.trials.context": ("Trial",),
+    "velodrome.trials.objective": ("objective",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Choice", "Constraint", "Float", "Int", "Interrupted", "Pruned", "Space", "Study", "Trial", "TrialResult",
+    "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'velodrome' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -74,9 +74,21 @@ class StudyBusyError(VeloError):
 
 
 class StudyFailedError(VeloError):
-    """The study stopped because its first trials all failed in the same way."""
+    """The study stopped because its first trials all failed in the same way. Carries the first one's traceback."""
 
     exit_code = 6
+
+    def __init__(self, what: str, *, given: str = "", allowed: str = "", hint: str = "", traceback: str = "") -> None:
+        super().__init__(what, given=given, allowed=allowed, hint=hint)
+        self.traceback = traceback
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a study in order; everything is saved. The exit code is 128 + ``signum``."""
+
+    def __init__(self, signum: int, study: str) -> None:
+        super().__init__(f"study {study!r} was interrupted; go on with: velo resume {study}")
+        self.signum, self.study = signum, study
 
 
 class Pruned(Exception):  # noqa: N818 - it is a verdict, not an error

@@ -1,0 +1,333 @@
+"""One study under control: its table, its log and its sampler, without the loop that runs trials.
+
+``happened`` is the one way in: the event goes through the table, into the log, and the table's commands are carried
+out as far as they concern the store or the sampler; the rest is returned to the caller, who has the workers.
+``velo.Study.ask``/``tell`` use a controller by hand, the manager drives one with an executor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from velodrome.clock import Clock
+from velodrome.records import DecisionRow, EventRow, MetricRow, StudyRow, TrialRow, trial_id
+from velodrome.search.domains import domain_from_json
+from velodrome.search.sampler import Exhausted, Sampler
+from velodrome.seeding import generator, trial_seed
+from velodrome.trials import events as ev
+from velodrome.trials.events import KINDS, Command, Event, Trial
+from velodrome.trials.table import TrialTable
+from velodrome.types import Params, ParamValue, Suggestion, TrialState
+
+COMMIT_EVERY_S = 0.04
+_ASKS = 50
+"""How often a sampler is asked again for a configuration that the study had already."""
+
+
+class Log(Protocol):
+    """What a controller needs of the store's writer: rows are kept until ``commit`` writes all of them at once."""
+
+    def event(self, row: EventRow) -> None: ...  # noqa: D102
+    def trial(self, row: TrialRow) -> None: ...  # noqa: D102
+    def params(self, trial_id: int, params: Params) -> None: ...  # noqa: D102
+    def metrics(self, rows: list[MetricRow]) -> None: ...  # noqa: D102
+    def forget_metrics(self, trial_id: int) -> None: ...  # noqa: D102
+    def decision(self, row: DecisionRow) -> None: ...  # noqa: D102
+    def attr(self, trial_id: int, name: str, value: str) -> None: ...  # noqa: D102
+    def update_study(self, study_id: int, **columns: Any) -> None: ...  # noqa: D102
+    def refresh_study_view(self, study_id: int) -> None: ...  # noqa: D102
+    def commit(self, *, durable: bool) -> None: ...  # noqa: D102
+
+
+class Controller:
+    """Keeps one study.
+
+    Args:
+        study: The study's row.
+        table: Its trial table: empty, or brought up to date by ``replay``.
+        sampler: Suggests configurations.
+        log: The store's writer.
+        clock: Stamps the log and times the commits.
+        seq: The number of the last event in the log.
+    """
+
+    def __init__(
+        self, study: StudyRow, table: TrialTable, sampler: Sampler, log: Log, clock: Clock, seq: int = 0
+    ) -> None:
+        self.study = study
+        self.table = table
+        self.clock = clock
+        self.committed_finished = table.num_finished
+        self.best: tuple[int, float] | None = None
+        self._sampler = sampler
+        self.seq = seq
+        self.on_release: Callable[[], None] = _do_nothing
+        self._log = log
+        self._now = clock.now()
+        self._times: dict[int, tuple[float, float | None]] = {}
+        self._due_at: float | None = None
+        self._durable = False
+        self._columns: set[str] = set()
+        self._view_is_stale = False
+        self._metric = table.goal.metric
+
+    # --- events in
+
+    def happened(self, event: Event) -> list[Command]:
+        """Takes an event; returns the commands that are the caller's: ``Stop`` and ``Abort``."""
+        self._now = self.clock.now()
+        event = self._completed(event)
+        number = getattr(event, "number", None)
+        if number is not None and number not in self.table.live and type(event) is not ev.Suggested:
+            return []  # too late: the trial is finished
+        commands = self.table.handle(event)
+        self._write(event)
+        left: list[Command] = []
+        for command in commands:
+            self._perform(command, left)
+        return left
+
+    def next(self) -> ev.Launch | None:
+        """The next trial to launch, new or waiting; None where there is nothing to start now."""
+        command = self.table.next()
+        if isinstance(command, ev.Suggest):
+            self._suggest(command.number)
+            command = self.table.next()
+        assert not isinstance(command, ev.Suggest)
+        return command
+
+    def suggest_param(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """The value of a parameter that a define-by-run trial asks for; the same for the same name.
+
+        Raises:
+            SpaceError: If the domain contradicts what the study asked for before under that name.
+        """
+        trial = self.table.live[number]
+        if name in trial.params:
+            return trial.params[name]
+        rng = generator(self.study.seed, "suggest", number, name)
+        history = self.table.history
+        value = self._sampler.suggest_param(number, name, domain_from_json(domain), history, rng)
+        self.happened(ev.ParamSuggested(number, name, domain, value))
+        return value
+
+    def seed_of(self, number: int) -> int:
+        """The trial's own seed."""
+        return trial_seed(self.study.seed, number)
+
+    # --- resume
+
+    def replay(self, rows: Iterator[EventRow]) -> None:
+        """Brings the empty table up to date with the study's log.
+
+        The commands are dropped: they were carried out when the log was written.
+        """
+        loads, kinds, handle, times = json.loads, ev.EVENTS, self.table.handle, self._times
+        for _, _, at, kind, number, data in rows:
+            fields = loads(data)
+            if number is None:
+                handle(kinds[kind](*fields))
+                continue
+            if kind == "suggested":
+                times[number] = (at, None)
+            elif kind in ("returned", "quit"):
+                fields = [_with_nan(field) for field in fields]
+            handle(kinds[kind](number, *fields))
+        self._times = {number: times[number] for number in self.table.live}
+        self.committed_finished = self.table.num_finished
+        self._note_history()
+
+    # --- commits
+
+    @property
+    def commit_in_s(self) -> float | None:
+        """Seconds until what is written must be committed; None where nothing waits."""
+        return None if self._due_at is None else max(0.0, self._due_at - self.clock.monotonic())
+
+    def commit(self, *, only_if_due: bool = False) -> None:
+        """Writes everything that waits in one transaction; after it, nothing of it can be lost.
+
+        Raises:
+            StoreError: If it can't be written; it is kept, and the next call tries again.
+        """
+        if self._due_at is None or (only_if_due and self.clock.monotonic() < self._due_at):
+            return
+        self._log.commit(durable=self._durable)
+        self._due_at, self._durable = None, False
+        self.committed_finished = self.table.num_finished
+        if self._view_is_stale:
+            self._view_is_stale = False
+            self._log.refresh_study_view(self.study.id)
+
+    def close(self, reason: str, state: str) -> None:
+        """Lets the study go, in this state; everything is committed."""
+        self.happened(ev.Closed(reason))
+        self._log.update_study(
+            self.study.id, state=state, note=reason, owner_host="", owner_pid=0, owner_started_at=0.0
+        )
+        self._durable = True
+        self.commit()
+
+    def release(self) -> None:
+        """Frees what the controller was given for itself."""
+        self.on_release()
+
+    # --- the sampler
+
+    def _suggest(self, number: int) -> None:
+        """Asks the sampler until it has something that the study has not seen, and takes note of it."""
+        history = self.table.history
+        rng = generator(self.study.seed, "suggest", number)
+        try:
+            suggestion = self._sampler.suggest(number, history, rng)
+            if history.seen(history.space.key(suggestion.params)):
+                suggestion = self._suggest_again(number, suggestion, rng)
+        except Exhausted as end:
+            self.happened(ev.Exhausted(str(end)))
+            return
+        self.happened(ev.Suggested(number, suggestion.params, suggestion.attrs))
+
+    def _suggest_again(self, number: int, suggestion: Suggestion, rng: Any) -> Suggestion:
+        """Another suggestion in place of a duplicate; the duplicate where no other is to be had."""
+        history = self.table.history
+        cardinality = history.space.cardinality
+        if cardinality is not None and self.table.next_number < cardinality:
+            for _ in range(_ASKS):
+                suggestion = self._sampler.suggest(number, history, rng)
+                if not history.seen(history.space.key(suggestion.params)):
+                    return suggestion
+        self._decision(number, "sampler", "duplicate", "every other configuration asked for was tried before")
+        return suggestion
+
+    # --- the log
+
+    def _completed(self, event: Event) -> Event:
+        """The event with what the table knows of the trial's last report, so that the log stands without reports."""
+        if isinstance(event, ev.Returned | ev.Quit) and (trial := self.table.live.get(event.number)) is not None:
+            return event._replace(metrics={**trial.metrics, **event.metrics}, step=trial.step)
+        return event
+
+    def _write(self, event: Event) -> None:
+        self.seq += 1
+        if self._due_at is None:
+            self._due_at = self.clock.monotonic() + COMMIT_EVERY_S
+        study_id = self.study.id
+        if isinstance(event, ev.Reported):
+            key, step, seq, now = trial_id(study_id, event.number), event.step, self.seq, self._now
+            self._log.metrics([MetricRow(key, name, step, value, seq, now) for name, value in event.metrics.items()])
+            self._see(event.metrics)
+            return
+        self._durable = True
+        if isinstance(event, ev.Suggested):
+            self._log.params(trial_id(study_id, event.number), event.params)
+            self._times[event.number] = (self._now, None)
+            self._see(event.params)
+        elif isinstance(event, ev.Launched):
+            created_at, _ = self._times.get(event.number, (self._now, None))
+            self._times[event.number] = (created_at, self._now)
+        elif isinstance(event, ev.ParamSuggested):
+            self._log.params(trial_id(study_id, event.number), {event.name: event.value})
+            self._see((event.name,))
+        elif isinstance(event, ev.AttrSet):
+            self._log.attr(trial_id(study_id, event.number), event.name, json.dumps(event.value))
+        self._log.event(_row(study_id, self.seq, self._now, event))
+
+    def _see(self, names: Any) -> None:
+        """Notes new parameters and metrics, which the study's wide view must show."""
+        if not self._columns.issuperset(names):
+            self._columns.update(names)
+            self._view_is_stale = True
+
+    def _perform(self, command: Command, left: list[Command]) -> None:
+        match command:
+            case ev.Save(trial):
+                self._save(trial)
+            case ev.Decide(number, stop, reason):
+                self._decision(number, "scheduler", "stop" if stop else "continue", reason)
+                if stop:
+                    left += self.happened(ev.Judged(number, reason))
+            case ev.Forget(number):
+                self._log.forget_metrics(trial_id(self.study.id, number))
+            case _:
+                left.append(command)
+
+    def _decision(self, number: int, by: str, action: str, reason: str) -> None:
+        key = trial_id(self.study.id, number)
+        self._log.decision(DecisionRow(self.study.id, self.seq, key, self._now, by, action, reason))
+
+    def _save(self, trial: Trial) -> None:
+        finished = trial.state.is_finished
+        created_at, started_at = self._times.get(trial.number, (self._now, None))
+        value = trial.values[0] if trial.values else None
+        if finished:
+            self._times.pop(trial.number, None)
+            if trial.state is TrialState.COMPLETED and value is not None:
+                self._note_best(trial.number, value)
+        failure = trial.failure
+        self._log.trial(TrialRow(
+            trial_id(self.study.id, trial.number), self.study.id, trial.number, trial.state.value, trial.attempt, value,
+            None if value is None else self.table.goal.direction.score(value),
+            _dumps(trial.metrics) if finished else "{}",
+            self.seed_of(trial.number), trial.worker, trial.device, created_at, started_at,
+            self._now if finished else None, failure.kind.value if failure else None,
+            _dumps(failure.to_json()) if failure else None, trial.reason or None,
+        ))
+
+    def _note_history(self) -> None:
+        """Finds the best among the trials that were finished before."""
+        history = self.table.history
+        if not len(history):
+            return
+        values = history.values[:, 0]
+        completed = np.isfinite(values) & (history.states == history.code_of(TrialState.COMPLETED))
+        if completed.any():
+            scores = np.where(completed, values * self.table.goal.direction.score(1.0), np.inf)
+            index = int(np.argmin(scores))
+            self.best = (int(history.numbers[index]), float(values[index]))
+
+    def _note_best(self, number: int, value: float) -> None:
+        score = self.table.goal.direction.score
+        if self.best is None or score(value) < score(self.best[1]):
+            self.best = (number, value)
+
+
+def _do_nothing() -> None:
+    return None
+
+
+def _row(study_id: int, seq: int, at: float, event: Event) -> EventRow:
+    number = getattr(event, "number", None)
+    data = event if number is None else event[1:]
+    return EventRow(study_id, seq, at, KINDS[type(event)], number, _dumps(data))
+
+
+def _dumps(value: Any) -> str:
+    """JSON that SQLite can read: NaN as null, infinities as a number too large for a float."""
+    try:
+        return _encode(value)
+    except ValueError:
+        return _encode(_finite(value)).replace(f'"{_HUGE}"', "1e999").replace(f'"-{_HUGE}"', "-1e999")
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_HUGE = "\ue000infinity"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else _HUGE if value > 0 else f"-{_HUGE}"
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _with_nan(field: Any) -> Any:
+    """Metrics as they were before ``_dumps`` wrote null for NaN."""
+    return {k: math.nan if v is None else v for k, v in field.items()} if isinstance(field, dict) else field

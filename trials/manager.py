@@ -1,0 +1,270 @@
+"""The loop that runs a study: fill the free places, take in what happens, commit every few tens of milliseconds.
+
+One thread, one way: executor -> ``happened`` -> table and log -> commands -> executor. Whatever ends the loop (the last
+trial, Ctrl-C, SIGTERM, a time limit, a full disk), the executor's processes are gone before ``run`` returns, and what
+they had not finished waits in the log for ``velo resume``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from velodrome.errors import StoreError
+from velodrome.records import ArtifactRow, trial_id
+from velodrome.trials import events as ev
+from velodrome.trials.controller import Controller
+from velodrome.trials.events import Command, Event
+from velodrome.trials.executor import Executor, Job, StudyContext
+from velodrome.types import ParamValue, TrialState
+
+_TICK_S = 0.2
+"""The longest wait for an event: a signal, a time limit and the progress line are looked at as often."""
+_STORE_PATIENCE_S = 10.0
+"""How long a store that can't be written is tried again before the study stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a study is. ``finished`` counts what is committed."""
+
+    study: str
+    target: int
+    finished: int
+    running: int
+    pruned: int
+    failed: int
+    metric: str
+    best: tuple[int, float] | None
+    """Number and value of the best completed trial."""
+    trials_per_s: float
+    """Since this controller opened the study."""
+    left_s: float | None
+    """Estimate; None while there is nothing to estimate from."""
+    note: str = ""
+    """What the user should know now: the store is full, say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run of the loop ended: the study's new state, why, and the signal that ended it (0 for none)."""
+
+    state: str
+    note: str
+    signum: int = 0
+
+
+class Manager:
+    """Runs a study's trials on an executor; it is the executor's ``Host``.
+
+    Args:
+        controller: The study.
+        executor: Already told to ``describe`` its objective.
+        context: What the workers must know of the study.
+        target: How many finished trials are asked for.
+        timeout_s: Stop after so many seconds; None for never.
+        on_progress: Called a few times a second.
+        record_output: Takes note of where a trial's output lies.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        executor: Executor,
+        context: StudyContext,
+        *,
+        target: int,
+        timeout_s: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        record_output: Callable[[ArtifactRow], None] | None = None,
+    ) -> None:
+        self._controller = controller
+        self._executor = executor
+        self._context = context
+        self._target = target
+        self._timeout_s = timeout_s
+        self._on_progress = on_progress
+        self._record_output = record_output
+        self._clock = controller.clock
+        self._started_at = self._clock.monotonic()
+        self._finished_before = controller.table.num_finished
+        self._next_progress_at = 0.0
+        self._store_failed_at: float | None = None
+        self._ending: Outcome | None = None
+        self._signum = 0
+        self._in_objective = False
+
+    def run(self) -> Outcome:
+        """Runs until the study is done or must stop; returns how it ended.
+
+        Raises:
+            StoreError: If the store could not be written for some seconds. What was committed is safe; what was not
+                will be run again on resume.
+        """
+        controller = self._controller
+        with self._signals():
+            try:
+                self._carry_out(controller.happened(ev.Opened(self._target)))
+                self._executor.open(self, self._context)
+                while (outcome := self._outcome()) is None:
+                    self._fill()
+                    self._poll()
+                    self._commit()
+                    self._tell_progress()
+            except KeyboardInterrupt:
+                outcome = self._interrupted(self._signum or signal.SIGINT)
+            finally:
+                self._executor.close()
+        controller.close(outcome.note, outcome.state)
+        self._tell_progress(now=True)
+        return outcome
+
+    # --- what an executor asks of its host
+
+    def happened(self, event: Event) -> None:
+        """Takes note of an event."""
+        with self._our_own_code():
+            self._carry_out(self._controller.happened(event))
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """The value for a parameter of a define-by-run trial."""
+        with self._our_own_code():
+            return self._controller.suggest_param(number, name, domain)
+
+    def should_stop(self, number: int) -> bool:
+        """Whether the trial is to stop after all it has reported."""
+        trial = self._controller.table.live.get(number)
+        return trial is None or bool(trial.stop_reason)
+
+    def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
+        """Takes note of where a trial's output lies."""
+        if self._record_output is not None:
+            key = trial_id(self._controller.study.id, number)
+            self._record_output(ArtifactRow(key, "log", attempt, path, start, end))
+
+    # --- the loop's stages
+
+    def _poll(self) -> None:
+        """Lets the executor work; where the objective runs in this thread, Ctrl-C is raised inside it."""
+        self._in_objective = self._executor.runs_here
+        try:
+            self._executor.poll(self._patience_s())
+        finally:
+            self._in_objective = False
+
+    def _fill(self) -> None:
+        """Launches as many trials as the executor has room for."""
+        if self._store_failed_at is not None:
+            return
+        controller, executor = self._controller, self._executor
+        for _ in range(executor.room()):
+            launch = controller.next()
+            if launch is None:
+                return
+            number, attempt, params = launch
+            worker, device = executor.launch(Job(number, attempt, controller.seed_of(number), params))
+            self._carry_out(controller.happened(ev.Launched(number, worker, device)))
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case ev.Stop(number, reason):
+                    self._executor.stop(number, reason)
+                case ev.Abort(reason):
+                    self._ending = Outcome("failed", reason)
+                case _:
+                    raise AssertionError(f"{command} is not for the manager")
+
+    def _commit(self) -> None:
+        """Commits when it is time; a store that can't be written is tried again for a while, launching nothing."""
+        try:
+            self._controller.commit(only_if_due=True)
+            self._store_failed_at = None
+        except StoreError:
+            now = self._clock.monotonic()
+            if self._store_failed_at is None:
+                self._store_failed_at = now
+            if now - self._store_failed_at > _STORE_PATIENCE_S:
+                raise
+
+    def _outcome(self) -> Outcome | None:
+        """How the loop is to end; None while it goes on."""
+        table = self._controller.table
+        if self._ending is None:
+            if self._signum:
+                self._ending = self._interrupted(self._signum)
+            elif table.done:
+                self._ending = Outcome("finished", table.exhausted)
+            elif self._timeout_s is not None and self._clock.monotonic() - self._started_at >= self._timeout_s:
+                self._ending = Outcome("stopped", f"its time was up after {self._timeout_s:g} s")
+        return self._ending
+
+    def _patience_s(self) -> float:
+        waits = [_TICK_S]
+        if (commit_in_s := self._controller.commit_in_s) is not None and self._store_failed_at is None:
+            waits.append(commit_in_s)
+        if self._timeout_s is not None:
+            waits.append(max(0.0, self._started_at + self._timeout_s - self._clock.monotonic()))
+        return min(waits)
+
+    def _tell_progress(self, *, now: bool = False) -> None:
+        at = self._clock.monotonic()
+        if self._on_progress is None or (at < self._next_progress_at and not now):
+            return
+        self._next_progress_at = at + _TICK_S
+        self._on_progress(self._progress(at))
+
+    def _progress(self, at: float) -> Progress:
+        controller, table = self._controller, self._controller.table
+        finished = controller.committed_finished
+        new, elapsed_s = finished - self._finished_before, at - self._started_at
+        rate = new / elapsed_s if elapsed_s > 0 else 0.0
+        return Progress(
+            controller.study.name, self._target, finished, table.counts[TrialState.RUNNING],
+            table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
+            (self._target - finished) / rate if rate > 0 else None,
+            "the store can't be written; trying again" if self._store_failed_at is not None else "",
+        )
+
+    # --- signals
+
+    @staticmethod
+    def _interrupted(signum: int) -> Outcome:
+        return Outcome("stopped", f"interrupted by {signal.Signals(signum).name}", signum)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the loop in order; a second ends this process at once, workers and all."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._signum:
+            os._exit(128 + signum)
+        self._signum = signum
+        if self._in_objective:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _our_own_code(self) -> Iterator[None]:
+        """No Ctrl-C is raised in here, where it could tear an event in two; it is raised on the way out."""
+        inside, self._in_objective = self._in_objective, False
+        try:
+            yield
+        finally:
+            self._in_objective = inside
+        if inside and self._signum:
+            raise KeyboardInterrupt

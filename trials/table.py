@@ -1,0 +1,268 @@
+"""The trial table: the pure heart of a study. Events go in, commands come out; no I/O, no clock, no chance.
+
+Everything that a study knows is here: its unfinished trials, its history, its scheduler's rungs. Reading a study's
+log through ``handle`` (and dropping the commands) rebuilds it, so a resume is a replay.
+
+The life of a trial::
+
+    Suggested -> WAITING -> Launched -> RUNNING -> Returned -> COMPLETED, PRUNED (if told to stop), FAILED (NaN)
+                    ^                      |-----> Quit     -> PRUNED
+                    |                      |-----> Failed   -> FAILED, or again if retries are left
+                    +--- Lost, GivenBack --+
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from velodrome.search.domains import domain_from_json
+from velodrome.search.history import History
+from velodrome.search.scheduler import Scheduler
+from velodrome.trials import events as ev
+from velodrome.trials.events import Command, Event, Trial
+from velodrome.types import Failure, FailureClass, Report, Suggestion, TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is done about failures.
+
+    Attributes:
+        retries: How often a trial whose objective failed is started again.
+        max_losses: How often a trial may lose its worker before it counts as failed. Losses are nobody's fault, but
+            a trial that takes its worker down every time must not run for ever.
+        breaker: The study stops when its first so many trials all fail alike; 0 for never.
+    """
+
+    retries: int = 0
+    max_losses: int = 10
+    breaker: int = 5
+
+
+class TrialTable:
+    """All trials of one study.
+
+    Args:
+        history: Where finished trials go; empty at first.
+        scheduler: Judges reports.
+        policy: What is done about failures.
+    """
+
+    def __init__(self, history: History, scheduler: Scheduler, policy: Policy) -> None:
+        self.history = history
+        self.goal = history.goal
+        self.scheduler = scheduler
+        self.policy = policy
+        self.target = 0
+        self.next_number = 0
+        self.exhausted = ""
+        self.aborted = ""
+        self.live: dict[int, Trial] = {}
+        self.counts = dict.fromkeys(TrialState, 0)
+        self._breaker: list[str] | None = []
+        self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
+            ev.Opened: self._opened, ev.Suggested: self._suggested, ev.Exhausted: self._exhausted,
+            ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
+            ev.Reported: self._reported, ev.Judged: self._judged, ev.Returned: self._returned, ev.Quit: self._quit,
+            ev.Failed: self._failed, ev.Lost: self._lost, ev.GivenBack: self._given_back, ev.Closed: _nothing,
+        }
+
+    @property
+    def num_finished(self) -> int:
+        """How many trials count as done."""
+        return len(self.history)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return bool(self.aborted) or (not self.live and (self.next_number >= self.target or bool(self.exhausted)))
+
+    def next(self) -> ev.Launch | ev.Suggest | None:
+        """What to do with a free place: start a trial that waits, ask for a new one, or nothing."""
+        if self.aborted:
+            return None
+        if self.counts[TrialState.WAITING]:
+            trial = next(t for t in self.live.values() if t.state is TrialState.WAITING)
+            return ev.Launch(trial.number, trial.attempt + 1, trial.params)
+        if self.next_number < self.target and not self.exhausted:
+            return ev.Suggest(self.next_number)
+        return None
+
+    def handle(self, event: Event) -> list[Command]:
+        """Takes an event and returns what is to be done about it, in order.
+
+        A message about a trial that is finished already came too late and changes nothing.
+        """
+        return self._handlers[type(event)](event)
+
+    def check(self) -> None:
+        """Asserts what must always hold (tests call it after every event)."""
+        assert all(not t.state.is_finished and n == t.number < self.next_number for n, t in self.live.items())
+        assert self.num_finished + len(self.live) == self.next_number, "a trial was lost or doubled"
+        assert set(self.live) == set(self.history.running)
+        for state in (TrialState.WAITING, TrialState.RUNNING):
+            assert self.counts[state] == sum(t.state is state for t in self.live.values())
+        assert sum(self.counts[s] for s in TrialState if s.is_finished) == self.num_finished
+
+    # --- a study's own events
+
+    def _opened(self, event: ev.Opened) -> list[Command]:
+        self.target = event.target
+        self.aborted = ""
+        self._breaker = []
+        commands: list[Command] = []
+        for trial in self.live.values():
+            if trial.state is TrialState.RUNNING:
+                commands += self._wait_again(trial, "its controller died")
+        return commands
+
+    def _exhausted(self, event: ev.Exhausted) -> list[Command]:
+        self.exhausted = event.reason
+        return []
+
+    # --- a trial's way up
+
+    def _suggested(self, event: ev.Suggested) -> list[Command]:
+        assert event.number == self.next_number, "trial numbers have no gaps"
+        trial = Trial(event.number, event.params, event.attrs)
+        self.history.start(event.number, Suggestion(event.params, event.attrs))
+        self.live[event.number] = trial
+        self.next_number += 1
+        self.counts[TrialState.WAITING] += 1
+        return [ev.Save(trial)]
+
+    def _launched(self, event: ev.Launched) -> list[Command]:
+        trial = self.live[event.number]
+        trial.attempt += 1
+        trial.worker, trial.device, trial.reason = event.worker, event.device, ""
+        self._move(trial, TrialState.RUNNING)
+        return [ev.Save(trial)]
+
+    def _param_suggested(self, event: ev.ParamSuggested) -> list[Command]:
+        trial = self.live[event.number]
+        self.history.add_param(event.number, event.name, domain_from_json(event.domain), event.value)
+        trial.params[event.name] = event.value
+        return []
+
+    def _reported(self, event: ev.Reported) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None or trial.state is not TrialState.RUNNING:
+            return []
+        trial.step = event.step
+        trial.metrics.update(event.metrics)
+        value = event.metrics.get(self.goal.metric)
+        if value is None or not self.scheduler.needs_reports or trial.stop_reason:
+            return []
+        decision = self.scheduler.decide(Report(event.number, event.step, value))
+        return [] if decision is None else [ev.Decide(event.number, decision.stop, decision.reason)]
+
+    def _judged(self, event: ev.Judged) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        trial.stop_reason = event.reason
+        return [ev.Stop(event.number, event.reason)]
+
+    # --- a trial's ends
+
+    def _returned(self, event: ev.Returned) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        trial.metrics, trial.step = event.metrics, event.step
+        try:
+            values = self.goal.values(trial.metrics)
+        except KeyError as missing:
+            return self._fail(trial, Failure(
+                FailureClass.USER,
+                f"the objective returned no result, and reported no metric {missing.args[0]!r}, the goal of the study",
+            ))
+        for name, value in zip(self.goal.metrics, values, strict=True):
+            if not math.isfinite(value):
+                at = "" if trial.step is None else f" (last report: step {trial.step})"
+                return self._fail(trial, Failure(FailureClass.DIVERGED, f"{name} is {value}{at}"))
+        trial.values = values
+        trial.reason = trial.stop_reason
+        return self._finish(trial, TrialState.PRUNED if trial.stop_reason else TrialState.COMPLETED)
+
+    def _quit(self, event: ev.Quit) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        trial.metrics, trial.step = event.metrics, event.step
+        trial.reason = trial.stop_reason or event.reason
+        values = tuple(trial.metrics.get(m, math.nan) for m in self.goal.metrics)
+        trial.values = values if all(map(math.isfinite, values)) else None
+        return self._finish(trial, TrialState.PRUNED)
+
+    def _failed(self, event: ev.Failed) -> list[Command]:
+        trial = self.live.get(event.number)
+        return [] if trial is None else self._fail(trial, Failure.from_json(event.failure))
+
+    def _lost(self, event: ev.Lost) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        trial.losses += 1
+        if trial.losses <= self.policy.max_losses:
+            return self._wait_again(trial, f"lost its worker: {event.message}")
+        message = f"lost its worker {trial.losses} times, last: {event.message}"
+        return self._fail(trial, Failure(FailureClass.LOST, message))
+
+    def _given_back(self, event: ev.GivenBack) -> list[Command]:
+        trial = self.live.get(event.number)
+        return [] if trial is None else self._wait_again(trial, "given back by its worker before its end")
+
+    # --- what the handlers share
+
+    def _move(self, trial: Trial, state: TrialState) -> None:
+        self.counts[trial.state] -= 1
+        self.counts[state] += 1
+        trial.state = state
+
+    def _wait_again(self, trial: Trial, reason: str) -> list[Command]:
+        """The trial goes back to waiting, and starts from nothing when its turn comes."""
+        self._move(trial, TrialState.WAITING)
+        trial.reason, trial.stop_reason, trial.step = reason, "", None
+        trial.metrics = {}
+        self.scheduler.forget(trial.number)
+        return [ev.Forget(trial.number), ev.Save(trial)]
+
+    def _fail(self, trial: Trial, failure: Failure) -> list[Command]:
+        trial.failure = failure
+        trial.errors += 1
+        if trial.errors <= self.policy.retries and failure.kind is not FailureClass.LOST:
+            return self._wait_again(trial, f"retry {trial.errors} of {self.policy.retries} after: {failure.message}")
+        return self._finish(trial, TrialState.FAILED)
+
+    def _finish(self, trial: Trial, state: TrialState) -> list[Command]:
+        self._move(trial, state)
+        del self.live[trial.number]
+        failure = trial.failure.kind if state is TrialState.FAILED and trial.failure else None
+        self.history.finish(trial.number, state, trial.values, trial.step, failure)
+        commands: list[Command] = [ev.Save(trial)]
+        if self._breaks(trial):
+            assert trial.failure is not None
+            self.aborted = f"the first {self.policy.breaker} trials all failed in the same way: {trial.failure.message}"
+            commands.append(ev.Abort(self.aborted))
+        return commands
+
+    def _breaks(self, trial: Trial) -> bool:
+        """Whether this was the last of the first few trials since the study was opened, and all failed alike."""
+        if self._breaker is None or not self.policy.breaker:
+            return False
+        if trial.state is not TrialState.FAILED or trial.failure is None:
+            self._breaker = None
+            return False
+        self._breaker.append(trial.failure.signature)
+        if len(set(self._breaker)) > 1:
+            self._breaker = None
+            return False
+        return len(self._breaker) >= self.policy.breaker
+
+
+def _nothing(_event: object) -> list[Command]:
+    return []

@@ -1,0 +1,77 @@
+"""The progress line: how far a study is, on stderr; redrawn in place on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from velodrome.trials.manager import Progress
+
+_EVERY_S = 10.0
+"""How often a line is written where nothing can be redrawn."""
+
+
+class ProgressLine:
+    """Shows each ``Progress`` it is called with.
+
+    Args:
+        out: Where to write; ``sys.stderr`` by default.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = sys.stderr if out is None else out
+        self._redraws = self._out.isatty()
+        self._next_at = time.monotonic() + _EVERY_S
+        self._drawn = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows it, unless it is too soon for another line."""
+        text = render(progress)
+        if self._redraws:
+            width = shutil.get_terminal_size().columns - 1
+            self._out.write(f"\r\x1b[K{text[:width]}")
+            self._out.flush()
+            self._drawn = True
+        elif time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + _EVERY_S
+            self._out.write(text + "\n")
+            self._out.flush()
+
+    def close(self) -> None:
+        """Ends the line that was redrawn."""
+        if self._drawn:
+            self._out.write("\n")
+            self._out.flush()
+            self._drawn = False
+
+
+def render(progress: Progress) -> str:
+    """The line as text.
+
+    ``digits  12/40 done, 2 running, 5 pruned, 1 failed | best accuracy 0.9731 (trial 7) | 1.4 trials/s | 20 s left``
+    """
+    p = progress
+    counts = [f"{p.finished}/{p.target} done", f"{p.running} running"]
+    counts += [f"{count} {word}" for count, word in ((p.pruned, "pruned"), (p.failed, "failed")) if count]
+    parts = [f"{p.study}  " + ", ".join(counts)]
+    if p.best is not None:
+        parts.append(f"best {p.metric} {p.best[1]:.6g} (trial {p.best[0]})")
+    parts.append(f"{p.trials_per_s:.3g} trials/s")
+    if p.left_s is not None and p.finished < p.target:
+        parts.append(f"{duration(p.left_s)} left")
+    if p.note:
+        parts.append(p.note)
+    return " | ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

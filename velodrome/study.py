@@ -1,0 +1,328 @@
+"""A study as its user sees it: what was asked for, its trials, its best, and any question in SQL.
+
+Everything here reads through short read-only connections, so a study can be looked at while it runs, from any process.
+``ask`` and ``tell`` run a study by hand: they make this process its controller.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from velodrome.errors import NotFoundError, UsageError
+from velodrome.records import StudyRow, TrialRow
+from velodrome.search.space import Space
+from velodrome.store.reader import Reader
+from velodrome.types import Failure, FailureClass, Goal, Metrics, Params, TrialState
+
+if TYPE_CHECKING:
+    from velodrome.trials.controller import Controller
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """One trial of a study, as it stood when it was read.
+
+    Attributes:
+        number: From 0.
+        state: ``waiting``, ``running``, ``completed``, ``pruned`` or ``failed``.
+        value: The goal's metric; None where there is none.
+        params: Its configuration.
+        metrics: Its final metrics.
+        seed: Its own seed.
+        attempt: How often it was started.
+        duration_s: From its last start to its end; None while it is not finished.
+        failure: Why it failed last, if it did.
+        reason: Why it is in its state, where there is more to say.
+        worker: Who ran it.
+        device: Where.
+    """
+
+    number: int
+    state: TrialState
+    value: float | None
+    params: Params
+    metrics: Metrics
+    seed: int
+    attempt: int
+    duration_s: float | None
+    failure: Failure | None
+    reason: str
+    worker: str
+    device: str
+
+    @classmethod
+    def of(cls, row: TrialRow, params: Params) -> TrialResult:
+        """The trial that a row of the store describes."""
+        times = row.started_at, row.finished_at
+        return cls(
+            row.number, TrialState(row.state), row.value, params,
+            {k: float("nan") if v is None else v for k, v in json.loads(row.metrics).items()},
+            row.seed, row.attempt, times[1] - times[0] if times[0] and times[1] else None,
+            Failure.from_json(json.loads(row.failure)) if row.failure else None, row.reason or "", row.worker, row.device,
+        )
+
+
+class AskedTrial:
+    """A trial to be run by hand: ``params`` to try, then ``Study.tell``.
+
+    Attributes:
+        number: From 0.
+        params: The configuration.
+        seed: The trial's own seed.
+    """
+
+    def __init__(self, study: Study, number: int, params: Params, seed: int) -> None:
+        self.number, self.params, self.seed = number, params, seed
+        self._study = study
+
+    def report(self, step: int, **metrics: float) -> None:
+        """Reports figures at a step."""
+        self._study._report(self.number, step, {name: float(value) for name, value in metrics.items()})
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the scheduler thinks that the trial is not worth going on with."""
+        return self._study._should_stop(self.number)
+
+    def __repr__(self) -> str:
+        return f"AskedTrial(number={self.number}, params={self.params})"
+
+
+class Study:
+    """A study in a store.
+
+    Args:
+        store: The store's path.
+        name: The study's name.
+        take_control: Makes this process the study's controller (for ``ask``); given by ``velodrome.api``.
+    """
+
+    def __init__(self, store: Path, name: str, take_control: Callable[[Study], Controller]) -> None:
+        self.store, self.name = store, name
+        self._take_control = take_control
+        self._controller: Controller | None = None
+        self._lock = threading.RLock()
+        self._row = self._read(lambda reader: reader.study(name))
+        self.goal = Goal.parse(self._row.goal)
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {self.state}, {str(self.goal)!r}, store={str(self.store)!r})"
+
+    # --- what it is
+
+    @property
+    def row(self) -> StudyRow:
+        """Its row in the store, read anew."""
+        return self._read(lambda reader: reader.study(self.name))
+
+    @property
+    def state(self) -> str:
+        """``running``, ``stopped``, ``finished`` or ``failed``."""
+        return self.row.state
+
+    @property
+    def seed(self) -> int:
+        """The seed that everything in it derives from."""
+        return self._row.seed
+
+    @property
+    def space(self) -> Space:
+        """Its search space; of a define-by-run study, what is known of it."""
+        return Space.from_json(json.loads(self.row.space))
+
+    # --- its results
+
+    @property
+    def trials(self) -> list[TrialResult]:
+        """All its trials by number."""
+
+        def read(reader: Reader) -> list[TrialResult]:
+            params = reader.all_params(self._row.id)
+            return [TrialResult.of(row, params.get(row.id, {})) for row in reader.trials(self._row.id)]
+
+        return self._read(read)
+
+    def trial(self, number: int) -> TrialResult:
+        """One trial.
+
+        Raises:
+            NotFoundError: If the study has no trial of that number.
+        """
+
+        def read(reader: Reader) -> TrialResult:
+            row = reader.trial(self._row.id, number)
+            return TrialResult.of(row, reader.params(row.id))
+
+        return self._read(read)
+
+    @property
+    def best(self) -> TrialResult:
+        """The completed trial with the best value.
+
+        Raises:
+            NotFoundError: If no trial has completed yet.
+            UsageError: If the study has several goals, where no one trial is the best: see ``front``.
+        """
+        if not self.goal.is_single:
+            raise UsageError(
+                f"Study {self.name!r} has several goals, so no one trial is its best", given=str(self.goal),
+                hint="study.front for the trials that no other beats in everything",
+            )
+        best = self.top(1)
+        if not best:
+            raise NotFoundError(
+                f"Study {self.name!r} has no completed trial yet", hint=f"velo show {self.name}  (or: velo why {self.name})"
+            )
+        return best[0]
+
+    def top(self, count: int) -> list[TrialResult]:
+        """The best completed trials, best first, by the goal's first metric."""
+
+        def read(reader: Reader) -> list[TrialResult]:
+            rows = reader.best(self._row.id, count)
+            return [TrialResult.of(row, reader.params(row.id)) for row in rows]
+
+        return self._read(read)
+
+    @property
+    def front(self) -> list[TrialResult]:
+        """The Pareto front: completed trials that no other beats in every goal, by number."""
+        trials = [t for t in self.trials if t.state is TrialState.COMPLETED]
+        scores = [
+            tuple(d.score(v) for d, v in zip(self.goal.directions, self.goal.values(t.metrics), strict=True)) for t in trials
+        ]
+        return [
+            trial for trial, score in zip(trials, scores, strict=True)
+            if not any(_dominates(other, score) for other in scores)
+        ]
+
+    def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The rows that a SQL question to the store gives; ``:study`` and ``:study_id`` name this study.
+
+        >>> study.query("select number, value from leaderboard where study = :study limit 3")  # doctest: +SKIP
+        [{'number': 7, 'value': 0.98}, ...]
+
+        Raises:
+            UsageError: If the question is not one, or would change the store.
+        """
+
+        def read(reader: Reader) -> list[dict[str, Any]]:
+            known = {"study": self.name, "study_id": self._row.id, **parameters}
+            columns, rows = reader.query(sql, known)
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+
+        return self._read(read)
+
+    # --- by hand
+
+    def ask(self) -> AskedTrial:
+        """A new trial to run by hand.
+
+        Raises:
+            StudyBusyError: If another process runs the study.
+            NotFoundError: If the sampler has nothing left (a grid was walked to its end).
+        """
+        from velodrome.trials import events as ev
+
+        with self._lock:
+            controller = self._control()
+            launch = controller.next()
+            if launch is None:
+                raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.exhausted)
+            controller.happened(ev.Launched(launch.number, "asked", "cpu"))
+            return AskedTrial(self, launch.number, dict(launch.params), controller.seed_of(launch.number))
+
+    def tell(
+        self, trial: AskedTrial | int, result: float | Sequence[float] | Mapping[str, float] | None = None, *,
+        failed: str = "", pruned: str = "",
+    ) -> None:
+        """Ends an asked trial; the result is on disk when this returns.
+
+        Args:
+            trial: The trial, or its number.
+            result: The goal's value, one per goal, or metrics by name; None where it reported its goal.
+            failed: Why it failed, instead of a result.
+            pruned: Why it was given up, instead of a result.
+
+        Raises:
+            UsageError: If the trial was not asked for here, or told already, or the result is no result.
+        """
+        from velodrome.trials import events as ev
+
+        number = trial if isinstance(trial, int) else trial.number
+        with self._lock:
+            controller = self._control()
+            if number not in controller.table.live:
+                raise UsageError(
+                    f"Trial {number} is not waiting for a result", given=f"trial {number}",
+                    allowed=f"one of {sorted(controller.table.live)}", hint="trial = study.ask() first",
+                )
+            if failed:
+                controller.happened(ev.Failed(number, Failure(FailureClass.USER, failed).to_json()))
+            elif pruned:
+                controller.happened(ev.Quit(number, pruned))
+            else:
+                controller.happened(ev.Returned(number, _metrics(self.goal, result)))
+            controller.commit()
+
+    def close(self) -> None:
+        """Lets the study go, if this process had taken control of it by ``ask``; others may run it then."""
+        with self._lock:
+            if self._controller is not None:
+                self._controller.close("asked and told by hand", "stopped")
+                self._controller.release()
+                self._controller = None
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def _control(self) -> Controller:
+        if self._controller is None:
+            self._controller = self._take_control(self)
+        return self._controller
+
+    def _report(self, number: int, step: int, metrics: Metrics) -> None:
+        from velodrome.trials import events as ev
+
+        with self._lock:
+            controller = self._control()
+            controller.happened(ev.Reported(number, step, metrics))
+            controller.commit(only_if_due=True)
+
+    def _should_stop(self, number: int) -> bool:
+        with self._lock:
+            trial = self._control().table.live.get(number)
+            return trial is None or bool(trial.stop_reason)
+
+    def _read(self, question: Callable[[Reader], _T]) -> _T:
+        with Reader(self.store) as reader:
+            return question(reader)
+
+
+def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] | None) -> Metrics:
+    """A told result as metrics by name."""
+    try:
+        if result is None:
+            return {}
+        if isinstance(result, Mapping):
+            return {name: float(value) for name, value in result.items()}
+        values = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
+        return {m: float(v) for m, v in zip(goal.metrics, values, strict=True)}  # type: ignore[arg-type]  # float() decides
+    except (TypeError, ValueError):
+        raise UsageError(
+            "A result is no result", given=repr(result), allowed=f"a number for each of {', '.join(goal.metrics)}, or a dict"
+        ) from None
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
