@@ -1,0 +1,349 @@
+"""A search space: parameters by name, conditional ones included, with constraints between them. Immutable, and JSON.
+
+>>> space = Space(lr=Float(1e-5, 1e-1, log=True), optimizer=Choice("sgd", adam={"beta1": Float(0.8, 0.99)}))
+>>> list(space.domains)
+['lr', 'optimizer', 'optimizer.beta1']
+>>> space.contains({"lr": 0.01, "optimizer": "sgd"})
+True
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from velodrome.errors import SpaceError, nearest
+from velodrome.search.constraints import Constraint
+from velodrome.search.domains import Choice, Domain, Float, Int, domain_from_json
+from velodrome.types import Params, ParamValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_TRIES = 1_000
+"""How many configurations are drawn before a constraint counts as one that nothing meets."""
+
+
+class _Column(NamedTuple):
+    """One parameter: where it stands among its parents."""
+
+    name: str
+    domain: Domain
+    parent: int
+    """The column of the choice that holds it; -1 for none."""
+    active: tuple[int, ...]
+    """The indices of the parent's options under which it exists."""
+
+
+class Space:
+    """Parameters by name.
+
+    Args:
+        domains: Name to domain, for names that are no Python identifiers.
+        constraints: Conditions that a configuration must meet, as ``Constraint`` or as text.
+        named: Further domains by keyword.
+
+    Raises:
+        SpaceError: If a domain or a constraint makes no sense; it names the parameter.
+    """
+
+    __slots__ = ("_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
+
+    def __init__(
+        self, domains: Mapping[str, Domain] | None = None, /, *, constraints: Iterable[Constraint | str] = (),
+        **named: Domain,
+    ) -> None:
+        self._roots = _merge(domains or {}, named)
+        self._columns = _flatten(self._roots)
+        self._domains = {c.name: c.domain for c in self._columns}
+        texts = (constraints,) if isinstance(constraints, str) else constraints
+        self._constraints = tuple(c if isinstance(c, Constraint) else Constraint(c) for c in texts)
+        for constraint in self._constraints:
+            for name in constraint.names:
+                if name not in self._domains:
+                    raise SpaceError(
+                        f"Constraint {constraint.text!r} names a parameter that the space does not have",
+                        given=repr(name), allowed=_listed(self._domains), hint=nearest(name, self._domains),
+                    )
+        self._decoders = [(c.name, c.domain.from_unit) for c in self._columns] if not self.conditions else None
+        self._hash_order = [(c.name, _hash_of(c.name), c.domain.code) for c in sorted(self._columns)]
+
+    # ---- what it is
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """Every parameter's domain by its flat name; children come after their parents."""
+        return MappingProxyType(self._domains)
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, tuple[ParamValue, ...]]]:
+        """For each conditional parameter: its parent, and the parent's options under which it is active."""
+        found: dict[str, tuple[str, tuple[ParamValue, ...]]] = {}
+        for column in self._columns:
+            if column.parent >= 0:
+                parent = self._columns[column.parent]
+                assert isinstance(parent.domain, Choice)
+                found[column.name] = (parent.name, tuple(parent.domain.options[i] for i in column.active))
+        return found
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The conditions between parameters."""
+        return self._constraints
+
+    @property
+    def cardinality(self) -> int | None:
+        """The number of configurations; None where it has no end. Constraints make it an upper bound."""
+        counts = [domain.cardinality for domain in self._roots.values()]
+        return None if None in counts else math.prod(c for c in counts if c is not None)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Space) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={domain!r}" if name.isidentifier() else f"**{{{name!r}: {domain!r}}}"
+                 for name, domain in self._roots.items()]
+        if self._constraints:
+            parts.append(f"constraints={[c.text for c in self._constraints]!r}")
+        return f"Space({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+        return Space.from_json, (self.to_json(),)
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        return tuple(self._roots.items()), self._constraints
+
+    # ---- JSON
+
+    def to_json(self) -> dict[str, Any]:
+        """The space as JSON: ``{"params": {name: domain}, "constraints": [text]}``."""
+        return {"params": {name: domain.to_json() for name, domain in self._roots.items()},
+                "constraints": [c.text for c in self._constraints]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Space:
+        """The space that ``to_json`` wrote.
+
+        Raises:
+            SpaceError: If it is no space.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("params"), Mapping):
+            raise SpaceError("This JSON is no search space", given=repr(data),
+                             allowed='{"params": {...}, "constraints": [...]}')
+        domains = {name: domain_from_json(domain, name) for name, domain in data["params"].items()}
+        return cls(domains, constraints=data.get("constraints", ()))
+
+    # ---- configurations
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """A random configuration, uniform over the unit cube where the constraints hold.
+
+        Raises:
+            SpaceError: If ``MAX_TRIES`` draws in a row break a constraint.
+        """
+        count = len(self._columns)
+        if not count:
+            return {}
+        if not self._constraints:
+            return self._decode(rng.random(count).tolist())
+        broken = dict.fromkeys(self._constraints, 0)
+        for _ in range(MAX_TRIES):
+            params = self._decode(rng.random(count).tolist())
+            first = self.violated(params)
+            if first is None:
+                return params
+            broken[first] += 1
+        raise self.unsatisfied(max(broken, key=broken.__getitem__), MAX_TRIES)
+
+    def violated(self, params: Params) -> Constraint | None:
+        """The first constraint that the configuration breaks, or None."""
+        for constraint in self._constraints:
+            if not constraint.holds(params):
+                return constraint
+        return None
+
+    def unsatisfied(self, constraint: Constraint, tries: int) -> SpaceError:
+        """The error to raise when ``tries`` configurations in a row broke a constraint, this one most of all."""
+        return SpaceError(
+            f"No configuration was found that meets the constraints: {tries:,} tries in a row broke one",
+            given=repr(constraint.text), allowed="constraints that more than a tiny part of the space meets",
+            hint="loosen the constraint, or narrow the domains of " + ", ".join(constraint.names),
+        )
+
+    def contains(self, params: Mapping[str, object]) -> bool:
+        """Whether this is a configuration of the space."""
+        try:
+            self.check(params)
+        except SpaceError:
+            return False
+        return True
+
+    def check(self, params: Mapping[str, object]) -> None:
+        """Does nothing if this is a configuration of the space.
+
+        Raises:
+            SpaceError: With the parameter, what was given and what is allowed.
+        """
+        for name in params:
+            if name not in self._domains:
+                raise SpaceError(f"The space has no parameter {name!r}", given=repr(dict(params)),
+                                 allowed=_listed(self._domains), hint=nearest(str(name), self._domains))
+        valid: Params = {}
+        picked: dict[int, int] = {}
+        for i, (name, domain, parent, active) in enumerate(self._columns):
+            if parent >= 0 and picked.get(parent) not in active:
+                if name in params:
+                    raise SpaceError(f"Parameter {name!r} is not active here", given=repr(dict(params)),
+                                     allowed=f"{name!r} only where {self._when(i)}")
+                continue
+            if name not in params:
+                raise SpaceError(f"Parameter {name!r} is missing", given=repr(dict(params)), allowed=repr(domain))
+            value = params[name]
+            domain.check(name, value)
+            valid[name] = value  # type: ignore[assignment]  # the domain has just checked it
+            if isinstance(domain, Choice):
+                picked[i] = domain.index(valid[name])
+        broken = self.violated(valid)
+        if broken is not None:
+            raise SpaceError("A configuration breaks a constraint", given=repr({n: valid[n] for n in broken.names}),
+                             allowed=broken.text)
+
+    # ---- as numbers
+
+    def from_unit(self, u: Sequence[float] | NDArray[np.float64]) -> Params:
+        """The configuration at a point of the unit cube [d], d = ``len(space)``. Constraints are not looked at."""
+        return self._decode([float(x) for x in u])
+
+    def to_unit(self, params: Params) -> NDArray[np.float64]:
+        """The configuration as a point of the unit cube, float64 [d]; inactive coordinates are 0.5."""
+        import numpy as np
+
+        u = [c.domain.to_unit(params[c.name]) if c.name in params else 0.5 for c in self._columns]
+        return np.array(u, np.float64)
+
+    def to_row(self, params: Params) -> list[float]:
+        """The configuration as raw codes [d]: a number as it is, an option by its index, NaN where inactive.
+
+        Not handled: values outside their domain; ``check`` them first.
+        """
+        return [c.domain.code(params[c.name]) if c.name in params else math.nan for c in self._columns]
+
+    def from_row(self, row: Sequence[float] | NDArray[np.float64]) -> Params:
+        """The configuration that ``to_row`` wrote, exactly."""
+        return {c.name: c.domain.decode(code) for c, code in zip(self._columns, row, strict=True) if code == code}
+
+    def key(self, params: Params) -> int:
+        """A hash of the configuration in [0, 2**64), the same for every order of its names, on every machine."""
+        digest = blake2b(digest_size=8)
+        for name, name_hash, code in self._hash_order:
+            if name in params:
+                digest.update(struct.pack("<Qd", name_hash, code(params[name]) + 0.0))  # + 0.0 turns -0.0 into 0.0
+        return int.from_bytes(digest.digest(), "little")
+
+    # ---- changes
+
+    def with_domain(self, name: str, domain: Domain) -> Space:
+        """A new space in which ``name`` has this domain; a new name comes last.
+
+        Raises:
+            SpaceError: If the domain makes no sense, or if the name belongs to a branch of a choice.
+        """
+        if name in self._domains and name not in self._roots:
+            raise SpaceError(f"Parameter {name!r} is inside a choice and can't be changed alone", given=repr(domain),
+                             allowed=_listed(self._roots))
+        return Space({**self._roots, name: domain}, constraints=self._constraints)
+
+    def diff(self, other: Space) -> list[str]:
+        """What changed from this space to the other, one line each; empty where they are equal."""
+        lines = []
+        for name, domain in self._roots.items():
+            if name not in other._roots:
+                lines.append(f"{name} is gone (it was {domain!r})")
+            elif other._roots[name] != domain:
+                lines.append(f"{name} was {domain!r}, and is {other._roots[name]!r} now")
+        lines += [f"{name} is new: {domain!r}" for name, domain in other._roots.items() if name not in self._roots]
+        if not lines and list(self._roots) != list(other._roots):
+            lines.append(f"the order was {', '.join(self._roots)}, and is {', '.join(other._roots)} now")
+        lines += [f"the constraint {c.text!r} is gone" for c in self._constraints if c not in other._constraints]
+        lines += [f"the constraint {c.text!r} is new" for c in other._constraints if c not in self._constraints]
+        if not lines and self != other:
+            lines.append("the order of the constraints changed")
+        return lines
+
+    def _decode(self, u: list[float]) -> Params:
+        if self._decoders is not None:
+            return {name: decode(x) for (name, decode), x in zip(self._decoders, u, strict=True)}
+        params: Params = {}
+        picked: dict[int, int] = {}
+        for i, (name, domain, parent, active) in enumerate(self._columns):
+            if parent < 0 or picked.get(parent) in active:
+                value = params[name] = domain.from_unit(u[i])
+                if isinstance(domain, Choice):
+                    picked[i] = domain.index(value)
+        return params
+
+    def _when(self, column: int) -> str:
+        parent, options = self.conditions[self._columns[column].name]
+        return f"{parent} is " + " or ".join(map(repr, options))
+
+
+def _merge(domains: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Domain]:
+    """The top-level parameters, checked."""
+    if not isinstance(domains, Mapping):
+        raise SpaceError("A space is made of no mapping", given=repr(domains),
+                         allowed="names and domains, as in Space(lr=Float(1e-5, 0.1))")
+    for name in named:
+        if name in domains:
+            raise SpaceError(f"Parameter {name!r} is there twice", given=f"{domains[name]!r}, {named[name]!r}",
+                             allowed="each name once")
+    roots = {**domains, **named}
+    for name, domain in roots.items():
+        if not isinstance(name, str) or not name:
+            raise SpaceError("A parameter's name is no text, or empty", given=repr(name), allowed="text, such as 'lr'")
+        if not isinstance(domain, Float | Int | Choice):
+            options = f"Choice({', '.join(map(repr, domain))})" if isinstance(domain, list | tuple) else ""
+            raise SpaceError(f"Parameter {name!r} has no domain", given=repr(domain), allowed="Float, Int or Choice",
+                             hint=options)
+        domain.validate(name)
+    return roots
+
+
+def _flatten(roots: Mapping[str, Domain]) -> list[_Column]:
+    """All parameters, children after their parents."""
+    columns: list[_Column] = []
+    taken: set[str] = set()
+
+    def add(name: str, domain: Domain, parent: int, active: tuple[int, ...]) -> None:
+        if name in taken:
+            raise SpaceError(f"Two parameters are called {name!r}", given=repr(domain), allowed="each flat name once",
+                             hint="a parameter inside a choice is called CHOICE.NAME; rename one of the two")
+        taken.add(name)
+        columns.append(_Column(name, domain, parent, active))
+        if isinstance(domain, Choice):
+            here = len(columns) - 1
+            for child, (inner, options) in domain.children().items():
+                add(f"{name}.{child}", inner, here, options)
+
+    for name, domain in roots.items():
+        add(name, domain, -1, ())
+    return columns
+
+
+def _hash_of(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "(none: the space is empty)"
