@@ -17,6 +17,7 @@ import numpy as np
 from velodrome.clock import Clock
 from velodrome.records import DecisionRow, EventRow, MetricRow, StudyRow, TrialRow, trial_id
 from velodrome.search.domains import domain_from_json
+from velodrome.search.history import FINISHED_STATES
 from velodrome.search.sampler import Exhausted, Sampler
 from velodrome.seeding import generator, trial_seed
 from velodrome.trials import events as ev
@@ -74,7 +75,7 @@ class Controller:
         self._durable = False
         self._columns: set[str] = set()
         self._view_is_stale = False
-        self._metric = table.goal.metric
+        self._can_repeat = table.history.space.cardinality is not None
 
     # --- events in
 
@@ -185,7 +186,7 @@ class Controller:
         rng = generator(self.study.seed, "suggest", number)
         try:
             suggestion = self._sampler.suggest(number, history, rng)
-            if history.seen(history.space.key(suggestion.params)):
+            if self._can_repeat and history.seen(history.space.key(suggestion.params)):
                 suggestion = self._suggest_again(number, suggestion, rng)
         except Exhausted as end:
             self.happened(ev.Exhausted(str(end)))
@@ -284,7 +285,7 @@ class Controller:
         if not len(history):
             return
         values = history.values[:, 0]
-        completed = np.isfinite(values) & (history.states == history.code_of(TrialState.COMPLETED))
+        completed = np.isfinite(values) & (history.states == FINISHED_STATES.index(TrialState.COMPLETED))
         if completed.any():
             scores = np.where(completed, values * self.table.goal.direction.score(1.0), np.inf)
             index = int(np.argmin(scores))

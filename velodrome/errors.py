@@ -25,7 +25,8 @@ class VeloError(Exception):
     def __init__(self, what: str, *, given: str = "", allowed: str = "", hint: str = "") -> None:
         self.what, self.given, self.allowed, self.hint = what, given, allowed, hint
         lines = [what + "."]
-        lines += [f"  {label}: {text}" for label, text in (("given", given), ("allowed", allowed), ("try", hint)) if text]
+        details = (("given", given), ("allowed", allowed), ("try", hint))
+        lines += [f"  {label}: {text}" for label, text in details if text]
         super().__init__("\n".join(lines))
 
 

@@ -65,7 +65,8 @@ class TrialResult:
             row.number, TrialState(row.state), row.value, params,
             {k: float("nan") if v is None else v for k, v in json.loads(row.metrics).items()},
             row.seed, row.attempt, times[1] - times[0] if times[0] and times[1] else None,
-            Failure.from_json(json.loads(row.failure)) if row.failure else None, row.reason or "", row.worker, row.device,
+            Failure.from_json(json.loads(row.failure)) if row.failure else None,
+            row.reason or "", row.worker, row.device,
         )
 
 
@@ -178,7 +179,8 @@ class Study:
         best = self.top(1)
         if not best:
             raise NotFoundError(
-                f"Study {self.name!r} has no completed trial yet", hint=f"velo show {self.name}  (or: velo why {self.name})"
+                f"Study {self.name!r} has no completed trial yet",
+                hint=f"velo show {self.name}  (or: velo why {self.name})",
             )
         return best[0]
 
@@ -196,7 +198,8 @@ class Study:
         """The Pareto front: completed trials that no other beats in every goal, by number."""
         trials = [t for t in self.trials if t.state is TrialState.COMPLETED]
         scores = [
-            tuple(d.score(v) for d, v in zip(self.goal.directions, self.goal.values(t.metrics), strict=True)) for t in trials
+            tuple(d.score(v) for d, v in zip(self.goal.directions, self.goal.values(t.metrics), strict=True))
+            for t in trials
         ]
         return [
             trial for trial, score in zip(trials, scores, strict=True)
@@ -320,7 +323,8 @@ def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] |
         return {m: float(v) for m, v in zip(goal.metrics, values, strict=True)}  # type: ignore[arg-type]  # float() decides
     except (TypeError, ValueError):
         raise UsageError(
-            "A result is no result", given=repr(result), allowed=f"a number for each of {', '.join(goal.metrics)}, or a dict"
+            "A result is no result", given=repr(result),
+            allowed=f"a number for each of {', '.join(goal.metrics)}, or a dict",
         ) from None
 
 

@@ -14,7 +14,7 @@ ParamValue = bool | int | float | str | None
 """One hyperparameter's value: a JSON scalar."""
 
 Params = dict[str, ParamValue]
-"""One configuration: flat, by name; a parameter inside a choice is called ``choice.child``; inactive ones are absent."""
+"""One configuration: flat, by name; a choice's child is called ``choice.child``; inactive ones are absent."""
 
 Metrics = dict[str, float]
 """Named figures of one report or of a finished trial. NaN and infinity are values."""

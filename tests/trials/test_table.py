@@ -1,0 +1,290 @@
+"""The trial table: events in, exact commands out, and what must hold after any sequence of events."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from velodrome.search.domains import Float
+from velodrome.search.history import History
+from velodrome.search.scheduler import Scheduler
+from velodrome.search.space import Space
+from velodrome.trials import events as ev
+from velodrome.trials.table import Policy, TrialTable
+from velodrome.types import Decision, Failure, FailureClass, Goal, Report, TrialState
+
+
+class StopsBelow:
+    """Stops a trial whose value is under a half; remembers what it saw."""
+
+    needs_reports = True
+
+    def __init__(self) -> None:
+        self.seen: list[Report] = []
+
+    def decide(self, report: Report) -> Decision | None:
+        self.seen.append(report)
+        return Decision(not report.value >= 0.5, f"{report.value} against 0.5")
+
+    def forget(self, number: int) -> None:
+        self.seen = [r for r in self.seen if r.number != number]
+
+
+def a_table(target: int = 3, policy: Policy = Policy(), scheduler: Scheduler | None = None) -> TrialTable:  # noqa: B008
+    history = History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy"))
+    table = TrialTable(history, scheduler or StopsBelow(), policy)
+    table.handle(ev.Opened(target))
+    return table
+
+
+def suggest(table: TrialTable, number: int) -> list[Any]:
+    return table.handle(ev.Suggested(number, {"x": 0.5}, {}))
+
+
+def run(table: TrialTable, number: int) -> None:
+    suggest(table, number)
+    table.handle(ev.Launched(number, "w0", "cpu"))
+
+
+def failure(kind: FailureClass = FailureClass.USER, line: int = 3) -> dict[str, str | int]:
+    return Failure(kind, "boom", "ValueError", "train.py", line).to_json()
+
+
+def test_a_trial_goes_from_suggestion_to_completion() -> None:
+    table = a_table()
+    assert table.next() == ev.Suggest(0)
+    (save,) = suggest(table, 0)
+    assert save.trial.state is TrialState.WAITING
+    assert table.next() == ev.Launch(0, 1, {"x": 0.5})
+    (save,) = table.handle(ev.Launched(0, "w0", "cpu"))
+    assert (save.trial.state, save.trial.attempt, save.trial.worker) == (TrialState.RUNNING, 1, "w0")
+    assert table.next() == ev.Suggest(1)
+    (save,) = table.handle(ev.Returned(0, {"accuracy": 0.9}))
+    assert (save.trial.state, save.trial.values) == (TrialState.COMPLETED, (0.9,))
+    assert table.num_finished == 1
+    table.check()
+
+
+def test_exactly_the_asked_number_of_trials_is_asked_for() -> None:
+    table = a_table(target=2)
+    for number in range(2):
+        run(table, number)
+    assert table.next() is None
+    assert not table.done
+    for number in range(2):
+        table.handle(ev.Returned(number, {"accuracy": 1.0}))
+    assert table.done
+
+
+def test_a_scheduler_decides_and_the_verdict_makes_the_trial_pruned() -> None:
+    table = a_table()
+    run(table, 0)
+    assert table.handle(ev.Reported(0, 1, {"accuracy": 0.7})) == [ev.Decide(0, False, "0.7 against 0.5")]
+    assert table.handle(ev.Reported(0, 2, {"accuracy": 0.2})) == [ev.Decide(0, True, "0.2 against 0.5")]
+    assert table.handle(ev.Judged(0, "too low")) == [ev.Stop(0, "too low")]
+    assert table.handle(ev.Reported(0, 3, {"accuracy": 0.9})) == [], "judged once"
+    (save,) = table.handle(ev.Returned(0, {"accuracy": 0.9}, 3))
+    assert (save.trial.state, save.trial.reason, save.trial.values) == (TrialState.PRUNED, "too low", (0.9,))
+
+
+def test_a_report_without_the_goals_metric_is_not_judged() -> None:
+    table = a_table()
+    run(table, 0)
+    assert table.handle(ev.Reported(0, 1, {"loss": 0.1})) == []
+
+
+def test_a_trial_that_quits_keeps_its_last_value() -> None:
+    table = a_table()
+    run(table, 0)
+    (save,) = table.handle(ev.Quit(0, "enough", {"accuracy": 0.4}, 2))
+    assert (save.trial.state, save.trial.values, save.trial.reason) == (TrialState.PRUNED, (0.4,), "enough")
+    run(table, 1)
+    (save,) = table.handle(ev.Quit(1, "enough"))
+    assert (save.trial.state, save.trial.values) == (TrialState.PRUNED, None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_goal_that_is_not_finite_has_diverged(value: float) -> None:
+    table = a_table()
+    run(table, 0)
+    (save,) = table.handle(ev.Returned(0, {"accuracy": value}, 7))
+    assert save.trial.state is TrialState.FAILED
+    assert save.trial.failure.kind is FailureClass.DIVERGED
+    assert save.trial.failure.message == f"accuracy is {value} (last report: step 7)"
+
+
+def test_a_result_without_the_goals_metric_is_the_users_failure() -> None:
+    table = a_table()
+    run(table, 0)
+    (save,) = table.handle(ev.Returned(0, {"loss": 0.1}))
+    assert save.trial.failure.kind is FailureClass.USER
+    assert "'accuracy'" in save.trial.failure.message
+
+
+def test_a_lost_trial_waits_again_and_starts_from_nothing() -> None:
+    scheduler = StopsBelow()
+    table = a_table(scheduler=scheduler)
+    run(table, 0)
+    table.handle(ev.Reported(0, 1, {"accuracy": 0.7}))
+    forget, save = table.handle(ev.Lost(0, "killed by SIGKILL"))
+    assert forget == ev.Forget(0)
+    assert (save.trial.state, save.trial.metrics, save.trial.step) == (TrialState.WAITING, {}, None)
+    assert scheduler.seen == []
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5}), "before any new trial"
+    table.check()
+
+
+def test_losses_do_not_count_as_retries_but_end_at_last() -> None:
+    table = a_table(policy=Policy(retries=1, max_losses=2))
+    run(table, 0)
+    for _ in range(2):
+        table.handle(ev.Lost(0, "gone"))
+        table.handle(ev.Launched(0, "w", "cpu"))
+    table.handle(ev.Failed(0, failure()))
+    assert table.live[0].state is TrialState.WAITING, "the retry is still there"
+    table.handle(ev.Launched(0, "w", "cpu"))
+    (save,) = table.handle(ev.Lost(0, "gone"))
+    assert (save.trial.state, save.trial.failure.kind) == (TrialState.FAILED, FailureClass.LOST)
+
+
+def test_a_failed_trial_is_retried_as_often_as_the_policy_says() -> None:
+    table = a_table(policy=Policy(retries=1))
+    run(table, 0)
+    forget, save = table.handle(ev.Failed(0, failure()))
+    assert forget == ev.Forget(0)
+    assert save.trial.reason == "retry 1 of 1 after: boom"
+    table.handle(ev.Launched(0, "w", "cpu"))
+    (save,) = table.handle(ev.Failed(0, failure()))
+    assert (save.trial.state, save.trial.attempt) == (TrialState.FAILED, 2)
+
+
+def test_the_study_stops_when_the_first_trials_all_fail_alike() -> None:
+    table = a_table(target=10, policy=Policy(breaker=3))
+    for number in range(3):
+        run(table, number)
+    assert len(table.handle(ev.Failed(0, failure()))) == 1
+    assert len(table.handle(ev.Failed(1, failure()))) == 1
+    *_, abort = table.handle(ev.Failed(2, failure()))
+    assert abort == ev.Abort("the first 3 trials all failed in the same way: boom")
+    assert table.done
+    assert table.next() is None
+
+
+def test_different_failures_do_not_stop_the_study() -> None:
+    table = a_table(target=10, policy=Policy(breaker=3))
+    for number in range(6):
+        run(table, number)
+        table.handle(ev.Failed(number, failure(line=number % 2)))
+    assert not table.aborted
+
+
+def test_one_success_among_the_first_keeps_the_study_going() -> None:
+    table = a_table(target=10, policy=Policy(breaker=2))
+    run(table, 0)
+    table.handle(ev.Returned(0, {"accuracy": 0.9}))
+    for number in range(1, 6):
+        run(table, number)
+        table.handle(ev.Failed(number, failure()))
+    assert not table.aborted
+
+
+def test_an_aborted_study_gets_a_new_chance_when_it_is_opened_again() -> None:
+    table = a_table(target=10, policy=Policy(breaker=1))
+    run(table, 0)
+    table.handle(ev.Failed(0, failure()))
+    assert table.done
+    table.handle(ev.Opened(10))
+    assert table.next() == ev.Suggest(1)
+
+
+def test_an_exhausted_sampler_ends_the_study_when_its_trials_are_done() -> None:
+    table = a_table(target=10)
+    run(table, 0)
+    table.handle(ev.Exhausted("grid of 1"))
+    assert table.next() is None
+    assert not table.done
+    table.handle(ev.Returned(0, {"accuracy": 0.9}))
+    assert table.done
+
+
+def test_opening_again_puts_running_trials_back() -> None:
+    table = a_table()
+    run(table, 0)
+    table.handle(ev.Reported(0, 1, {"accuracy": 0.7}))
+    forget, save = table.handle(ev.Opened(3))
+    assert (forget, save.trial.state) == (ev.Forget(0), TrialState.WAITING)
+
+
+def test_messages_about_a_finished_trial_change_nothing() -> None:
+    table = a_table()
+    run(table, 0)
+    table.handle(ev.Returned(0, {"accuracy": 0.9}))
+    late: list[Any] = [
+        ev.Returned(0, {"accuracy": 0.1}), ev.Quit(0, "x"), ev.Failed(0, failure()), ev.Lost(0, "x"),
+        ev.GivenBack(0), ev.Reported(0, 1, {"accuracy": 0.1}), ev.Judged(0, "x"),
+    ]
+    assert [table.handle(event) for event in late] == [[]] * len(late)
+    assert table.num_finished == 1
+
+
+@st.composite
+def _stories(draw: st.DrawFn) -> list[tuple[str, int]]:
+    verbs = st.sampled_from(["next", "report", "low", "return", "nan", "quit", "fail", "lose", "give", "open"])
+    return draw(st.lists(st.tuples(verbs, st.integers(0, 3)), max_size=80))
+
+
+def _play(story: list[tuple[str, int]]) -> tuple[TrialTable, list[Any]]:
+    """Lets a story happen to a table; returns it and the log of its events."""
+    table = a_table(target=8, policy=Policy(retries=1, max_losses=2, breaker=3))
+    log: list[Any] = [ev.Opened(8)]
+
+    def happen(event: Any) -> None:
+        log.append(event)
+        commands = table.handle(event)
+        table.check()
+        for command in commands:
+            if isinstance(command, ev.Decide) and command.stop:
+                happen(ev.Judged(command.number, command.reason))
+
+    for verb, pick in story:
+        running = [n for n, t in table.live.items() if t.state is TrialState.RUNNING]
+        if verb == "next":
+            command = table.next()
+            if isinstance(command, ev.Suggest):
+                happen(ev.Suggested(command.number, {"x": 0.5}, {}))
+            elif isinstance(command, ev.Launch):
+                happen(ev.Launched(command.number, "w", "cpu"))
+        elif verb == "open":
+            happen(ev.Opened(8))
+        elif running:
+            number = running[pick % len(running)]
+            value = {"low": 0.1, "nan": math.nan}.get(verb, 0.8)
+            happen({
+                "report": ev.Reported(number, pick, {"accuracy": value}),
+                "low": ev.Reported(number, pick, {"accuracy": value}),
+                "return": ev.Returned(number, {"accuracy": value}, pick),
+                "nan": ev.Returned(number, {"accuracy": value}),
+                "quit": ev.Quit(number, "x"), "fail": ev.Failed(number, failure(line=pick)),
+                "lose": ev.Lost(number, "x"), "give": ev.GivenBack(number),
+            }[verb])
+    return table, log
+
+
+@settings(max_examples=200, deadline=None)
+@given(_stories())
+def test_invariants_hold_and_a_replay_gives_the_same_table(story: list[tuple[str, int]]) -> None:
+    table, log = _play(story)
+    again = TrialTable(
+        History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), StopsBelow(),
+        Policy(retries=1, max_losses=2, breaker=3),
+    )
+    for event in log:
+        again.handle(event)
+    assert again.live == table.live
+    assert again.counts == table.counts
+    assert (again.aborted, again.exhausted, again.next_number) == (table.aborted, table.exhausted, table.next_number)
+    assert list(map(repr, again.history.finished())) == list(map(repr, table.history.finished()))
