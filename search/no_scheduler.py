@@ -1,0 +1,17 @@
+"""No early stopping."""
+
+from __future__ import annotations
+
+from velodrome.types import Report
+
+
+class NoScheduler:
+    """Lets every trial run to its end."""
+
+    needs_reports = False
+
+    def decide(self, report: Report) -> None:
+        """Nothing to decide, ever."""
+
+    def forget(self, number: int) -> None:
+        """Nothing was kept."""

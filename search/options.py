@@ -1,0 +1,50 @@
+"""Samplers and schedulers as text: ``"asha:min_steps=1,reduction=3"`` is a name and its options."""
+
+from __future__ import annotations
+
+import re
+
+from velodrome.errors import UsageError
+from velodrome.types import ParamValue
+
+_CONSTANTS: dict[str, ParamValue] = {"true": True, "false": False, "none": None}
+
+
+def parse(text: str) -> tuple[str, dict[str, ParamValue]]:
+    """The name and the options that a text such as ``"tpe:n_startup_trials=20,multivariate=false"`` means.
+
+    >>> parse("asha:min_steps=1,reduction=3")
+    ('asha', {'min_steps': 1, 'reduction': 3})
+
+    Raises:
+        UsageError: If an option is not ``KEY=VALUE``, or is there twice.
+    """
+    name, _, rest = text.strip().partition(":")
+    options: dict[str, ParamValue] = {}
+    for part in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, value = (p.strip() for p in part.partition("="))
+        if not (key and equals and value):
+            raise UsageError(f"An option of {name!r} is not understood", given=repr(part),
+                             allowed=f"{name}:KEY=VALUE,KEY=VALUE")
+        if key in options:
+            raise UsageError(f"An option of {name!r} is there twice", given=repr(text), allowed="each option once")
+        options[key] = _value(value)
+    return name.strip().lower(), options
+
+
+def check_whole(owner: str, name: str, value: object, *, at_least: int) -> None:
+    """Raises UsageError if an option of ``owner`` is not a whole number of ``at_least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise UsageError(f"Option {name!r} of {owner!r} makes no sense", given=repr(value),
+                         allowed=f"a whole number of {at_least} or more")
+
+
+def _value(text: str) -> ParamValue:
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text

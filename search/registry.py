@@ -1,0 +1,96 @@
+"""Samplers and schedulers by name, with options: what ``--sampler tpe:n_startup_trials=20`` means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from velodrome.errors import UsageError, nearest
+from velodrome.search.options import parse
+from velodrome.types import Goal, ParamValue
+
+if TYPE_CHECKING:
+    from velodrome.search.sampler import Sampler
+    from velodrome.search.scheduler import Scheduler
+
+SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
+"""The names that ``make_sampler`` knows."""
+
+SCHEDULERS = ("none", "median", "asha")
+"""The names that ``make_scheduler`` knows."""
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "random": (), "grid": ("points",), "sobol": (),
+    "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps"),
+}
+"""The options of each, where it is this file that checks their names."""
+
+
+def make_sampler(text: str, *, seed: int) -> Sampler:
+    """The sampler that a text such as ``"grid:points=7"`` or ``"tpe"`` means.
+
+    Args:
+        text: A name of ``SAMPLERS``, with options after a colon where wanted.
+        seed: The study's seed.
+
+    Raises:
+        UsageError: If the name or an option is unknown, or an option's value makes no sense.
+    """
+    name, options = _parse("sampler", text, SAMPLERS)
+    match name:
+        case "random":
+            from velodrome.search.random_sampler import RandomSampler
+
+            return RandomSampler()
+        case "grid":
+            from velodrome.search.grid import GridSampler
+
+            return GridSampler(**_loose(options))
+        case "sobol":
+            from velodrome.search.sobol import SobolSampler
+
+            return SobolSampler(seed=seed)
+        case _:
+            from velodrome.search.optuna_bridge import OptunaSampler
+
+            return OptunaSampler(name, seed=seed, **_loose(options))
+
+
+def make_scheduler(text: str, goal: Goal) -> Scheduler:
+    """The scheduler that a text such as ``"asha:min_steps=1,reduction=3"`` means; it goes by the goal's first metric.
+
+    Raises:
+        UsageError: If the name or an option is unknown, or an option's value makes no sense.
+    """
+    name, options = _parse("scheduler", text, SCHEDULERS)
+    match name:
+        case "none":
+            from velodrome.search.no_scheduler import NoScheduler
+
+            return NoScheduler()
+        case "median":
+            from velodrome.search.median import MedianStopping
+
+            return MedianStopping(goal.direction, **_loose(options))
+        case _:
+            from velodrome.search.asha import ASHA
+
+            return ASHA(goal.direction, **_loose(options))
+
+
+def _parse(kind: str, text: str, names: Sequence[str]) -> tuple[str, dict[str, ParamValue]]:
+    name, options = parse(text)
+    if name not in names:
+        raise UsageError(f"There is no such {kind}", given=repr(text), allowed=", ".join(names),
+                         hint=nearest(name, names))
+    allowed = _OPTIONS.get(name)
+    for option in options:
+        if allowed is not None and option not in allowed:
+            raise UsageError(f"The {kind} {name!r} has no option {option!r}", given=repr(text),
+                             allowed=", ".join(allowed) or "no options", hint=nearest(option, allowed))
+    return name, options
+
+
+def _loose(options: Mapping[str, ParamValue]) -> dict[str, Any]:
+    """The options as keyword arguments; the classes check their values."""
+    return dict(options)
