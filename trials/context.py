@@ -1,0 +1,233 @@
+"""The trial, as an objective sees it: what to train with, where to report, and whether to stop.
+
+Optuna's define-by-run calls are there too, so that an unmodified Optuna objective runs.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+from typing import Any, Protocol, overload
+
+from velodrome.errors import Pruned
+from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
+from velodrome.types import Metrics, Params, ParamValue
+
+
+class Link(Protocol):
+    """How a trial reaches its study: over a pipe from a worker, or directly. None of it speaks in a forked child."""
+
+    def report(self, number: int, step: int, metrics: Metrics) -> None:
+        """Passes a report on."""
+        ...
+
+    def set_attr(self, number: int, name: str, value: Any) -> None:
+        """Passes a user attribute on."""
+        ...
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """Asks for a parameter and waits for it."""
+        ...
+
+    def ask_stop(self, number: int) -> bool:
+        """Asks for the verdict on all that was reported, and waits for it."""
+        ...
+
+    def stop_reason(self, number: int) -> str | None:
+        """Why the trial was told to stop, or None; local and cheap."""
+        ...
+
+
+class Trial:
+    """One run of the objective.
+
+    Attributes:
+        params: The configuration.
+        number: The trial's number in its study, from 0.
+        seed: The trial's own seed, in [0, 2**31). ``random``, NumPy and torch are seeded with it already.
+        attempt: How often the trial was started, from 1.
+        device: ``"cpu"`` or ``"cuda"``: what ``torch.device`` takes.
+        study: The study's name.
+        user_attrs: What ``set_user_attr`` kept.
+    """
+
+    def __init__(self, job: Job, context: StudyContext, device: str, link: Link) -> None:
+        self.number, self.attempt, self.seed = job.number, job.attempt, job.seed
+        self.params: dict[str, Any] = dict(job.params)
+        self.study = context.study
+        self.device = device
+        self.user_attrs: dict[str, Any] = {}
+        self._given: Params = job.params
+        self._metric = context.metrics[0]
+        self._asks = context.asks_verdicts
+        self._link = link
+        self._reported = self._stopped = self._looked = False
+
+    @overload
+    def report(self, step: int, /, **metrics: Any) -> None: ...
+    @overload
+    def report(self, step: int, metrics: Mapping[str, Any], /) -> None: ...
+    @overload
+    def report(self, value: float, step: int) -> None: ...
+    def report(self, *args: Any, **named: Any) -> None:  # type: ignore[misc]  # names differ by form
+        """Reports figures at a step: ``report(step, loss=0.3, accuracy=0.9)`` or ``report(step, {"loss": 0.3})``.
+
+        Two numbers are Optuna's form, ``report(value, step)``: the value is the goal's metric. A value may be anything
+        that ``float`` takes, such as a 0-d tensor; NaN and infinity are values. The step may be any integer from 0.
+
+        Raises:
+            Pruned: If the trial was told to stop and has never looked at ``should_stop``.
+            TypeError: If a value is no number, or the step no integer.
+        """
+        step, metrics = self._read_report(args, named)
+        if not self._looked and (reason := self._link.stop_reason(self.number)) is not None:
+            raise Pruned(reason)
+        self._reported = True
+        self._link.report(self.number, step, metrics)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the trial is not worth going on with.
+
+        Where a scheduler watches, this waits for its verdict on what was reported; otherwise it costs nothing.
+        """
+        self._looked = True
+        if not self._stopped:
+            if self._link.stop_reason(self.number) is not None:
+                self._stopped = True
+            elif self._asks and self._reported:
+                self._reported = False
+                self._stopped = self._link.ask_stop(self.number)
+        return self._stopped
+
+    def should_prune(self) -> bool:
+        """The same as ``should_stop``, by Optuna's name."""
+        return self.should_stop
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keeps a fact about the trial, any JSON value, in the store.
+
+        Raises:
+            TypeError: If the value can't be written as JSON.
+        """
+        try:
+            plain = json.loads(json.dumps(value, default=_plain))
+        except (TypeError, ValueError) as error:
+            given = type(value).__name__
+            raise TypeError(f"set_user_attr({key!r}, ...) takes a JSON value, not {given}: {error}") from None
+        self.user_attrs[key] = value
+        self._link.set_attr(self.number, str(key), plain)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A float in [low, high], by Optuna's rules; a name asked for before gives the first value again."""
+        if name not in self.params:
+            self._ask(name, float_domain(name, low, high, step, log))
+        return float(self.params[name])
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """An integer in [low, high]; a name asked for before gives the first value again."""
+        if name not in self.params:
+            self._ask(name, int_domain(name, low, high, step, log))
+        return int(self.params[name])
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of the choices. Those that are no JSON scalars travel, and are stored, as their ``repr``."""
+        options = Categorical(choices)
+        if name in self._given:
+            self.params[name] = options.decode(self._given[name])
+        elif name not in self.params:
+            self._ask(name, categorical_domain(name, options.codes))
+            self.params[name] = options.decode(self.params[name])
+        return self.params[name]
+
+    def suggest_uniform(self, name: str, low: float, high: float) -> float:
+        """Optuna's old name for ``suggest_float(name, low, high)``."""
+        return self.suggest_float(name, low, high)
+
+    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
+        """Optuna's old name for ``suggest_float(name, low, high, log=True)``."""
+        return self.suggest_float(name, low, high, log=True)
+
+    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
+        """Optuna's old name for ``suggest_float(name, low, high, step=q)``."""
+        return self.suggest_float(name, low, high, step=q)
+
+    def __repr__(self) -> str:
+        return f"Trial(number={self.number}, params={self.params})"
+
+    def _ask(self, name: str, domain: dict[str, Any]) -> None:
+        self.params[name] = self._link.suggest(self.number, name, domain)
+
+    def _read_report(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, Metrics]:
+        """Step and metrics from the arguments of ``report``, in either form."""
+        match args:
+            case [step] if named and "step" not in named:
+                return _step(step), _metrics(named)
+            case [step, Mapping() as metrics] if not named:
+                return _step(step), _metrics(metrics)
+            case [Mapping() as metrics] if named.keys() == {"step"}:
+                return _step(named["step"]), _metrics(metrics)
+            case [value] if named.keys() == {"step"}:
+                return _step(named["step"]), _metrics({self._metric: value})
+            case [value, step] if not named:
+                return _step(step), _metrics({self._metric: value})
+            case [] if named.keys() == {"value", "step"}:
+                return _step(named["step"]), _metrics({self._metric: named["value"]})
+            case [] if "step" in named and len(named) > 1:
+                return _step(named.pop("step")), _metrics(named)
+        raise TypeError("report takes a step and metrics: report(step, loss=0.3), report(step, {'loss': 0.3}), "
+                        "or Optuna's report(value, step)")
+
+
+def number(value: Any) -> float:
+    """The value as a plain float.
+
+    Raises:
+        TypeError: If it is no number: text, None, several numbers.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, str | bytes | bytearray):
+        raise TypeError(f"{value!r:.60} is text")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise TypeError(f"it is {type(value).__name__}: {error}") from None
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    metrics: Metrics = {}
+    for name, value in values.items():
+        if type(value) is not float:
+            if not isinstance(name, str):
+                raise TypeError(f"report: a metric's name is a text, not {name!r}")
+            try:
+                value = number(value)  # noqa: PLW2901 - the same value, plain
+            except TypeError as error:
+                raise TypeError(f"report: metric {name!r} is no number: {error}") from None
+        elif not isinstance(name, str):
+            raise TypeError(f"report: a metric's name is a text, not {name!r}")
+        metrics[name] = value
+    return metrics
+
+
+def _step(step: Any) -> int:
+    try:
+        index = operator.index(step)
+    except TypeError:
+        raise TypeError(f"report: the step is an integer, not {step!r:.60} ({type(step).__name__}); "
+                        "the forms are report(step, loss=0.3) and report(value, step)") from None
+    if index < 0:
+        raise ValueError(f"report: the step is 0 or more, not {index}")
+    return index
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what NumPy and torch make of numbers and arrays."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")

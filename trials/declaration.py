@@ -1,0 +1,111 @@
+"""What an objective carries besides its code: the search space and the goal, put there by a decorator.
+
+::
+
+    @velo.objective(Space(lr=Float(1e-5, 1e-1, log=True)), goal="maximize accuracy")
+    def train(trial):
+        ...
+
+The decorated function stays an ordinary function. An undecorated one is as good an objective.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, overload
+
+from velodrome.errors import SpaceError, UsageError
+from velodrome.trials.executor import ObjectiveInfo
+from velodrome.types import Goal
+
+Objective = Callable[..., Any]
+"""A function of one argument, the trial."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_MARK = "__velo_objective__"
+
+
+class SpaceLike(Protocol):
+    """A search space, as far as an objective knows it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The space as JSON."""
+        ...
+
+
+class Declared:
+    """What the decorator was given."""
+
+    def __init__(self, space: SpaceLike | None, goal: str | None) -> None:
+        self.space, self.goal = space, goal
+
+
+@overload
+def objective(space: _F, /) -> _F: ...
+@overload
+def objective(space: SpaceLike | None = None, *, goal: str | None = None) -> Callable[[_F], _F]: ...
+def objective(space: Any = None, *, goal: str | None = None) -> Any:
+    """Marks a function as an objective, with its space and its goal; works with and without parentheses.
+
+    Args:
+        space: The search space; None for a define-by-run objective.
+        goal: Such as ``"maximize accuracy"``.
+
+    Raises:
+        UsageError: If the goal's text is not understood.
+        SpaceError: If ``space`` is not a search space.
+    """
+    if inspect.isfunction(space):
+        return objective()(space)
+    if space is not None and not hasattr(space, "to_json"):
+        raise SpaceError(
+            "The first argument of @objective is not a search space", given=repr(space), allowed="velodrome.Space(...)",
+            hint="for example: @velo.objective(velo.Space(lr=velo.Float(0, 1)), goal='minimize loss')",
+        )
+    if goal is not None and not isinstance(goal, str):
+        raise UsageError("A goal is a text", given=repr(goal), allowed="such as 'maximize accuracy'")
+    if goal is not None:
+        Goal.parse(goal)
+
+    def mark(function: _F) -> _F:
+        setattr(function, _MARK, Declared(space, goal))
+        return function
+
+    return mark
+
+
+def declared(function: Any) -> Declared | None:
+    """What the decorator put on the function, or None where it was not used."""
+    mark = getattr(function, _MARK, None)
+    return mark if isinstance(mark, Declared) else None
+
+
+def describe(function: Objective, ref: str) -> ObjectiveInfo:
+    """What the objective says of itself; ``ref`` is how to load it again."""
+    mark = declared(function) or Declared(None, None)
+    space = None if mark.space is None else mark.space.to_json()
+    return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0])
+
+
+def name_of(function: Objective) -> str:
+    """The function's name; that of its class for a callable object, of what it wraps for a partial."""
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def place_of(function: Objective) -> tuple[str, int, str]:
+    """File, line and text of the function's ``def``; ``("", 0, "")`` where it has none."""
+    inner = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(inner, "__code__", None) or getattr(vars(type(inner)).get("__call__"), "__code__", None)
+    if code is None:
+        return "", 0, ""
+    file, line = code.co_filename, code.co_firstlineno
+    for number in range(line, line + 20):  # the first line of a decorated function is its decorator's
+        text = linecache.getline(file, number).strip()
+        if text.startswith(("def ", "async def ")):
+            line = number
+            break
+    return (str(Path(file).resolve()) if Path(file).exists() else file), line, linecache.getline(file, line).strip()

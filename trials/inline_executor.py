@@ -1,0 +1,130 @@
+"""Runs trials in the user's own process and thread, so that pdb, profilers and prints work as in any script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from velodrome.errors import SpaceError
+from velodrome.resources.slots import Slot
+from velodrome.trials.context import Trial
+from velodrome.trials.declaration import Objective, describe
+from velodrome.trials.events import AttrSet, GivenBack, Reported
+from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
+from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.running import run_trial
+from velodrome.types import Metrics, ParamValue
+
+WORKER = "inline"
+
+
+class InlineExecutor:
+    """One trial at a time, inside ``poll``. Output goes where the process's output goes.
+
+    Not handled: an objective that ends the process (``os._exit``, a segmentation fault) ends the study's controller.
+    """
+
+    runs_here = True
+
+    def __init__(self, source: ObjectiveSource, slot: Slot) -> None:
+        self._source, self._slot = source, slot
+        self._function: Objective | None = None
+        self._host: Host | None = None
+        self._context: StudyContext | None = None
+        self._job: Job | None = None
+        self._stops: dict[int, str] = {}
+        self._env_before: dict[str, str | None] = {}
+        self._pid = os.getpid()
+        self._host_error: Exception | None = None
+
+    def describe(self) -> ObjectiveInfo:
+        """Loads the objective into this process."""
+        self._function, ref = self._source.load()
+        return describe(self._function, ref)
+
+    def open(self, host: Host, context: StudyContext) -> None:
+        """Ready to launch; the slot's environment is set."""
+        self._host, self._context = host, context
+        self._env_before = {name: os.environ.get(name) for name in self._slot.env}
+        os.environ.update(self._slot.env)
+
+    def room(self) -> int:
+        """One trial, where none waits."""
+        return 1 if self._job is None and self._host is not None else 0
+
+    def launch(self, job: Job) -> tuple[str, str]:
+        """Keeps the trial for the next ``poll``."""
+        self._job = job
+        return WORKER, self._slot.label
+
+    def stop(self, number: int, reason: str) -> None:
+        """Called from within the running trial's own report."""
+        if self._job is not None and self._job.number == number:
+            self._stops[number] = reason
+
+    def poll(self, timeout_s: float) -> None:
+        """Runs the waiting trial to its end, however long that takes."""
+        job, function, host, context = self._job, self._function, self._host, self._context
+        if job is None or function is None or host is None or context is None:
+            return
+        outcome = run_trial(function, Trial(job, context, self._slot.device, self), context.metrics)
+        if self._host_error is not None:  # raised inside the objective, but none of its doing
+            raise self._host_error
+        self._job = None
+        self._stops.clear()
+        host.happened(outcome)
+
+    def close(self) -> None:
+        """Gives back the trial that did not end; restores the environment."""
+        host, job, self._host, self._job = self._host, self._job, None, None
+        for name, value in self._env_before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._env_before = {}
+        if host is not None and job is not None:
+            host.happened(GivenBack(job.number))
+
+    # --- what the running trial asks for
+
+    def report(self, number: int, step: int, metrics: Metrics) -> None:
+        """The running trial's report goes straight to the host."""
+        with self._calling() as host:
+            if host is not None:
+                host.happened(Reported(number, step, metrics))
+
+    def set_attr(self, number: int, name: str, value: Any) -> None:
+        """The running trial's attribute goes straight to the host."""
+        with self._calling() as host:
+            if host is not None:
+                host.happened(AttrSet(number, name, value))
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """Asks the host."""
+        with self._calling() as host:
+            if host is None:
+                raise SpaceError("Only the running trial itself can ask for a parameter", given=repr(name))
+            return host.suggest(number, name, domain)
+
+    def ask_stop(self, number: int) -> bool:
+        """Asks the host."""
+        with self._calling() as host:
+            return host is not None and host.should_stop(number)
+
+    def stop_reason(self, number: int) -> str | None:
+        """What ``stop`` left for the trial."""
+        return self._stops.get(number)
+
+    @contextmanager
+    def _calling(self) -> Iterator[Host | None]:
+        """The host, or None in a child that the objective forked; keeps an error of the host's own."""
+        try:
+            yield self._host if os.getpid() == self._pid else None
+        except SpaceError:
+            raise
+        except Exception as error:
+            self._host_error = error
+            raise

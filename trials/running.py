@@ -1,0 +1,104 @@
+"""Runs one objective on one trial and says how it ended; the same in every executor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from velodrome.errors import Pruned
+from velodrome.trials import failures
+from velodrome.trials.context import Trial, number
+from velodrome.trials.declaration import Objective, name_of, place_of
+from velodrome.trials.events import Failed, Quit, Returned
+from velodrome.trials.optuna_compat import is_pruned
+from velodrome.types import Failure, FailureClass, Metrics
+
+
+def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Returned | Quit | Failed:
+    """How the trial ended. ``metrics`` are the goal's; a KeyboardInterrupt passes through.
+
+    A child that the objective forked, and that comes back here, ends at once in silence: the result is its parent's.
+    """
+    pid = os.getpid()
+    outcome: Returned | Quit | Failed
+    seed_libraries(trial.seed)
+    try:
+        value = function(trial)
+        outcome = _outcome(function, trial.number, value, metrics)
+    except Pruned as verdict:
+        outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
+    except KeyboardInterrupt:
+        if os.getpid() == pid:
+            raise
+    except BaseException as error:
+        if os.getpid() != pid:
+            os._exit(0)
+        if is_pruned(error):
+            outcome = Quit(trial.number, str(error) or "the objective raised TrialPruned")
+        else:
+            outcome = Failed(trial.number, failures.of_exception(error, function).to_json())
+    if os.getpid() != pid:
+        os._exit(0)
+    return outcome
+
+
+def seed_libraries(seed: int) -> None:
+    """Seeds the global generators of ``random``, NumPy and torch, of those that are imported."""
+    modules = sys.modules
+    if (random := modules.get("random")) is not None:
+        random.seed(seed)
+    if (numpy := modules.get("numpy")) is not None:
+        numpy.random.seed(seed)
+    if (torch := modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+
+
+def _outcome(function: Objective, trial: int, value: Any, metrics: tuple[str, ...]) -> Returned | Failed:
+    """The event for what the objective returned."""
+    try:
+        return Returned(trial, read_result(value, metrics))
+    except TypeError as error:
+        file, line, code = place_of(function)
+        message = f"{name_of(function)} returned {_shown(value)}: {error}"
+        return Failed(trial, Failure(FailureClass.USER, message, "", file, line, code).to_json())
+
+
+def read_result(value: Any, metrics: tuple[str, ...]) -> Metrics:
+    """The metrics that a returned value means; empty for None, where the last report counts.
+
+    Raises:
+        TypeError: If it is not a number, a dict of numbers with every goal metric, one number per metric, or None.
+    """
+    if type(value) is float:
+        return {metrics[0]: value}
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        missing = [m for m in metrics if m not in value]
+        if missing:
+            raise TypeError(f"the goal's {', '.join(map(repr, missing))} is not among its keys "
+                            f"({', '.join(map(str, value)) or 'none'})")
+        return {str(name): _number(v, f"{name!r} is no number") for name, v in value.items()}
+    if isinstance(value, tuple | list):
+        if len(value) != len(metrics):
+            raise TypeError(f"the goal has {len(metrics)} metric{'s' * (len(metrics) > 1)} "
+                            f"({', '.join(metrics)}), the result {len(value)} values")
+        return {name: _number(v, f"{name!r} is no number") for name, v in zip(metrics, value, strict=True)}
+    return {metrics[0]: _number(value, "allowed are a number, a dict of numbers, or None after reports")}
+
+
+def _number(value: Any, complaint: str) -> float:
+    try:
+        return number(value)
+    except TypeError as error:
+        raise TypeError(f"{complaint} ({error})") from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # the user's own __repr__
+        text = "?"
+    return f"{text[:80]}{'...' * (len(text) > 80)} ({type(value).__name__})"

@@ -1,0 +1,155 @@
+"""Messages between the controller, the launcher and the workers: pickled lists of tuples over a stream socket.
+
+A frame is a length (4 bytes, little endian) and a pickle of a list of messages; a message is a tuple whose first item
+is one of the constants below. Many messages share a frame, because the cost of a frame is the system call, not the
+pickle. Only processes that the controller started ever hold the other end, so unpickling is safe.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from typing import Any
+
+Message = tuple[Any, ...]
+
+# controller -> worker, on the job socket
+OPEN = 0
+"""(OPEN, StudyContext)"""
+JOB = 1
+"""(JOB, number, attempt, seed, params)"""
+ANSWER = 2
+"""(ANSWER, value): to ASK_STOP or ASK_PARAM"""
+REFUSAL = 3
+"""(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
+
+# controller -> worker, on the control socket
+STOP = 10
+"""(STOP, number, reason)"""
+
+# worker -> controller
+READY = 20
+"""(READY, ObjectiveInfo)"""
+LOAD_ERROR = 21
+"""(LOAD_ERROR, what, given, allowed, hint, traceback): the fields of an ObjectiveError"""
+LOG_OPENED = 22
+"""(LOG_OPENED, path, size_bytes)"""
+REPORTED = 23
+"""(REPORTED, number, step, metrics)"""
+ATTR_SET = 24
+"""(ATTR_SET, number, name, value)"""
+OUTPUT = 25
+"""(OUTPUT, number, attempt, start, end)"""
+ASK_STOP = 26
+"""(ASK_STOP, number)"""
+ASK_PARAM = 27
+"""(ASK_PARAM, number, name, domain)"""
+DONE = 28
+"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit or Failed event"""
+UNSTARTED = 29
+"""(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
+
+# controller -> launcher
+SOURCE = 40
+"""(SOURCE, PackedObjective)"""
+SPAWN = 41
+"""(SPAWN, key, Slot, StudyContext or None), in a frame of its own, with three file descriptors"""
+KILL = 42
+"""(KILL, key)"""
+
+# launcher -> controller
+STARTED = 50
+"""(STARTED, key, pid)"""
+EXITED = 51
+"""(EXITED, key, status): the exit status, or minus the signal's number"""
+
+_HEADER = struct.Struct("<I")
+_CHUNK = 1 << 18
+
+
+class Wire:
+    """One end of a stream socket that carries frames. Reads never wait; writes do so only in ``send``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.at_end = False
+        """Whether the other side has closed."""
+        self._inbox = bytearray()
+        self._outbox = bytearray()
+
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+        return self.sock.fileno()
+
+    def send(self, messages: list[Message]) -> None:
+        """Sends one frame, waiting until all of it is on its way.
+
+        Raises:
+            OSError: If the other side is gone.
+        """
+        self.sock.sendall(frame(messages))
+
+    def queue(self, messages: list[Message]) -> None:
+        """Keeps one frame for the next ``flush``."""
+        self._outbox += frame(messages)
+
+    def flush(self) -> bool:
+        """Sends what is queued as far as it goes without waiting. Whether nothing is left; a closed peer takes all."""
+        while self._outbox:
+            try:
+                sent = self.sock.send(self._outbox, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._outbox.clear()
+                return True
+            del self._outbox[:sent]
+        return True
+
+    def receive(self) -> list[Message]:
+        """Every message that has arrived whole; sets ``at_end`` when the other side has closed."""
+        while True:
+            try:
+                chunk = self.sock.recv(_CHUNK, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                chunk = b""
+            if not chunk:
+                self.at_end = True
+                break
+            self._inbox += chunk
+            if len(chunk) < _CHUNK:
+                break
+        return self.take()
+
+    def feed(self, chunk: bytes) -> list[Message]:
+        """The messages that are whole once ``chunk`` has arrived; for who reads the socket itself."""
+        self._inbox += chunk
+        return self.take()
+
+    def take(self) -> list[Message]:
+        """Every message that is whole in the inbox."""
+        messages: list[Message] = []
+        start, inbox = 0, self._inbox
+        while len(inbox) - start >= _HEADER.size:
+            end = start + _HEADER.size + _HEADER.unpack_from(inbox, start)[0]
+            if len(inbox) < end:
+                break
+            with memoryview(inbox) as view:
+                messages += pickle.loads(view[start + _HEADER.size : end])
+            start = end
+        if start:
+            del inbox[:start]
+        return messages
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self.sock.close()
+
+
+def frame(messages: list[Message]) -> bytes:
+    """The bytes of one frame."""
+    body = pickle.dumps(messages, protocol=5)
+    return _HEADER.pack(len(body)) + body
