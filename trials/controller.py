@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,7 +71,8 @@ class Controller:
         self.on_release: Callable[[], None] = _do_nothing
         self._log = log
         self._now = clock.now()
-        self._times: dict[int, tuple[float, float | None]] = {}
+        self._times: dict[int, _Times] = {}
+        self._changed: dict[int, Trial] = {}
         self._due_at: float | None = None
         self._durable = False
         self._columns: set[str] = set()
@@ -135,7 +137,7 @@ class Controller:
                 handle(kinds[kind](*fields))
                 continue
             if kind == "suggested":
-                times[number] = (at, None)
+                times[number] = _Times(at)
             elif kind in ("returned", "quit"):
                 fields = [_with_nan(field) for field in fields]
             handle(kinds[kind](number, *fields))
@@ -158,6 +160,9 @@ class Controller:
         """
         if self._due_at is None or (only_if_due and self.clock.monotonic() < self._due_at):
             return
+        for trial in self._changed.values():
+            self._log.trial(self._trial_row(trial))
+        self._changed = {}
         self._log.commit(durable=self._durable)
         self._due_at, self._durable = None, False
         self.committed_finished = self.table.num_finished
@@ -226,11 +231,10 @@ class Controller:
         self._durable = True
         if isinstance(event, ev.Suggested):
             self._log.params(trial_id(study_id, event.number), event.params)
-            self._times[event.number] = (self._now, None)
+            self._times[event.number] = _Times(self._now)
             self._see(event.params)
         elif isinstance(event, ev.Launched):
-            created_at, _ = self._times.get(event.number, (self._now, None))
-            self._times[event.number] = (created_at, self._now)
+            self._times[event.number].started_at = self._now
         elif isinstance(event, ev.ParamSuggested):
             self._log.params(trial_id(study_id, event.number), {event.name: event.value})
             self._see((event.name,))
@@ -247,7 +251,10 @@ class Controller:
     def _perform(self, command: Command, left: list[Command]) -> None:
         match command:
             case ev.Save(trial):
-                self._save(trial)
+                self._changed[trial.number] = trial
+                if trial.state.is_finished:
+                    self._times[trial.number].finished_at = self._now
+                    self._note_best(trial)
             case ev.Decide(number, stop, reason):
                 self._decision(number, "scheduler", "stop" if stop else "continue", reason)
                 if stop:
@@ -261,23 +268,19 @@ class Controller:
         key = trial_id(self.study.id, number)
         self._log.decision(DecisionRow(self.study.id, self.seq, key, self._now, by, action, reason))
 
-    def _save(self, trial: Trial) -> None:
+    def _trial_row(self, trial: Trial) -> TrialRow:
         finished = trial.state.is_finished
-        created_at, started_at = self._times.get(trial.number, (self._now, None))
+        times = self._times.pop(trial.number) if finished else self._times[trial.number]
         value = trial.values[0] if trial.values else None
-        if finished:
-            self._times.pop(trial.number, None)
-            if trial.state is TrialState.COMPLETED and value is not None:
-                self._note_best(trial.number, value)
         failure = trial.failure
-        self._log.trial(TrialRow(
+        return TrialRow(
             trial_id(self.study.id, trial.number), self.study.id, trial.number, trial.state.value, trial.attempt, value,
             None if value is None else self.table.goal.direction.score(value),
             _dumps(trial.metrics) if finished else "{}",
-            self.seed_of(trial.number), trial.worker, trial.device, created_at, started_at,
-            self._now if finished else None, failure.kind.value if failure else None,
+            self.seed_of(trial.number), trial.worker, trial.device, times.created_at, times.started_at,
+            times.finished_at, failure.kind.value if failure else None,
             _dumps(failure.to_json()) if failure else None, trial.reason or None,
-        ))
+        )
 
     def _note_history(self) -> None:
         """Finds the best among the trials that were finished before."""
@@ -291,10 +294,21 @@ class Controller:
             index = int(np.argmin(scores))
             self.best = (int(history.numbers[index]), float(values[index]))
 
-    def _note_best(self, number: int, value: float) -> None:
-        score = self.table.goal.direction.score
+    def _note_best(self, trial: Trial) -> None:
+        if trial.state is not TrialState.COMPLETED or trial.values is None:
+            return
+        value, score = trial.values[0], self.table.goal.direction.score
         if self.best is None or score(value) < score(self.best[1]):
-            self.best = (number, value)
+            self.best = (trial.number, value)
+
+
+@dataclass(slots=True)
+class _Times:
+    """When a trial was suggested, last launched, and finished: seconds since the epoch."""
+
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
 
 
 def _do_nothing() -> None:

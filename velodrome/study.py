@@ -319,8 +319,8 @@ def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] |
             return {}
         if isinstance(result, Mapping):
             return {name: float(value) for name, value in result.items()}
-        values = list(result) if isinstance(result, Sequence) and not isinstance(result, str) else [result]
-        return {m: float(v) for m, v in zip(goal.metrics, values, strict=True)}  # type: ignore[arg-type]  # float() decides
+        values = list(result) if isinstance(result, Sequence) else [result]
+        return {m: float(v) for m, v in zip(goal.metrics, values, strict=True)}
     except (TypeError, ValueError):
         raise UsageError(
             "A result is no result", given=repr(result),
