@@ -11,6 +11,7 @@ from velodrome.doctor import (
     Status,
     check_disk,
     check_extras,
+    check_filesystem,
     check_machine,
     check_python,
     check_sqlite,
@@ -42,6 +43,11 @@ def test_sqlite_with_the_race_is_a_warning(version: tuple[int, int, int], status
 def test_python() -> None:
     assert check_python((3, 10, 4)).status is Status.BAD
     assert check_python((3, 11, 0)).status is Status.OK
+
+
+def test_a_network_file_system_is_bad() -> None:
+    assert check_filesystem(Path("a.db"), "nfs4").status is Status.BAD
+    assert check_filesystem(Path("a.db"), "").status is Status.OK
 
 
 def test_a_nearly_full_disk_is_a_warning() -> None:
@@ -85,6 +91,6 @@ def test_a_file_that_is_no_store_is_bad(tmp_path: Path) -> None:
 
 def test_all_of_them_on_this_machine(tmp_path: Path) -> None:
     found = checks(tmp_path / "deep" / "results.db")
-    assert [check.name for check in found][:5] == ["python", "torch", "sqlite", "store", "disk"]
+    assert [check.name for check in found][:5] == ["python", "torch", "sqlite", "store", "filesystem"]
     assert all(check.detail for check in found)
     assert all(check.advice for check in found if check.status is not Status.OK)

@@ -14,6 +14,8 @@ from pathlib import Path
 from velodrome.errors import VeloError
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.request import format_bytes
+from velodrome.store.filesystem import remote_kind
+from velodrome.store.reader import Reader
 
 _TORCH_FLOOR = (2, 10)
 """Older releases run code that a crafted checkpoint brings along, even with ``weights_only=True``."""
@@ -62,6 +64,7 @@ def checks(store_path: Path, inventory: Inventory | None = None) -> list[Check]:
         check_torch(_version("torch")),
         check_sqlite(sqlite3.sqlite_version_info),
         check_store(store_path),
+        check_filesystem(store_path, remote_kind(store_path)),
         check_disk(store_path, shutil.disk_usage(_existing(store_path)).free),
         *check_machine(inventory),
         check_extras({extra: _version(package) for extra, package in _EXTRAS.items()}),
@@ -101,8 +104,6 @@ def check_sqlite(version: tuple[int, ...]) -> Check:
 
 def check_store(path: Path) -> Check:
     """Whether the store can be read and is sound."""
-    from velodrome.store.reader import Reader
-
     if not path.exists():
         return Check("store", Status.OK, f"{path}: not there yet; the first study makes it")
     try:
@@ -117,6 +118,16 @@ def check_store(path: Path) -> Check:
             f"keep a copy, then save what can be saved: sqlite3 '{path}' .recover | sqlite3 saved.db",
         )
     return Check("store", Status.OK, f"{path}: sound; studies: {num_studies}, {format_bytes(path.stat().st_size)}")
+
+
+def check_filesystem(store_path: Path, remote: str) -> Check:
+    """Whether the store lies on a local disk; ``remote`` is the kind of network file system, ``""`` for none."""
+    if remote:
+        return Check(
+            "filesystem", Status.BAD, f"{store_path} lies on {remote}, where SQLite can lose or damage data",
+            "put the store on a local disk: --store PATH",
+        )
+    return Check("filesystem", Status.OK, "local")
 
 
 def check_disk(store_path: Path, free_bytes: int) -> Check:
