@@ -21,6 +21,7 @@ from velodrome.doctor import (
 )
 from velodrome.resources.gpus import Gpu
 from velodrome.resources.inventory import Inventory
+from velodrome.store.writer import Writer
 
 GIB = 1024**3
 
@@ -87,6 +88,31 @@ def test_a_file_that_is_no_store_is_bad(tmp_path: Path) -> None:
     path.write_text("shopping list\n" * 100)
     assert check_store(path).status is Status.BAD
     assert path.read_text() == "shopping list\n" * 100
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store of several pages, without a study."""
+    path = tmp_path / "results.db"
+    Writer(path).close()
+    return path
+
+
+def test_a_sound_store(store: Path) -> None:
+    check = check_store(store)
+    assert check.status is Status.OK
+    assert "sound" in check.detail
+    assert check.detail.endswith("0 studies")
+
+
+def test_a_damaged_store_is_bad_and_is_left_as_it_is(store: Path) -> None:
+    damaged = bytearray(store.read_bytes())
+    damaged[len(damaged) // 2:] = b"\xa5" * (len(damaged) - len(damaged) // 2)
+    store.write_bytes(damaged)
+    check = check_store(store)
+    assert check.status is Status.BAD
+    assert check.advice
+    assert store.read_bytes() == damaged
 
 
 def test_all_of_them_on_this_machine(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
-from velodrome.errors import VeloError
+from velodrome.errors import NotFoundError, StoreError
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.request import format_bytes
+from velodrome.store.connect import open_readonly
 from velodrome.store.filesystem import remote_kind
-from velodrome.store.reader import Reader
 
 _TORCH_FLOOR = (2, 10)
 """Older releases run code that a crafted checkpoint brings along, even with ``weights_only=True``."""
@@ -103,21 +104,22 @@ def check_sqlite(version: tuple[int, ...]) -> Check:
 
 
 def check_store(path: Path) -> Check:
-    """Whether the store can be read and is sound."""
-    if not path.exists():
-        return Check("store", Status.OK, f"{path}: not there yet; the first study makes it")
+    """Whether the store can be read and is sound; reads all of it."""
     try:
-        with Reader(path) as reader:
-            problems = reader.problems()
-            num_studies = len(reader.studies())
-    except VeloError as error:
-        return Check("store", Status.BAD, f"{path}: {error.what}", error.hint)
-    if problems:
-        return Check(
-            "store", Status.BAD, f"{path}: {problems[0]}",
-            f"keep a copy, then save what can be saved: sqlite3 '{path}' .recover | sqlite3 saved.db",
-        )
-    return Check("store", Status.OK, f"{path}: sound; studies: {num_studies}, {format_bytes(path.stat().st_size)}")
+        with closing(open_readonly(path)) as conn:
+            problem = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
+            (num_studies,) = conn.execute("SELECT count(*) FROM studies").fetchone()
+    except NotFoundError:
+        return Check("store", Status.OK, f"{path}: nothing there yet; the first study makes it")
+    except StoreError as error:
+        return Check("store", Status.BAD, f"{path}: {error.what}", error.hint or "name another with --store")
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem != "ok":
+        advice = f"copy the file, then save what can be saved: sqlite3 '{path}' .recover | sqlite3 saved.db"
+        return Check("store", Status.BAD, f"{path}: damaged: {problem}", advice)
+    studies = f"{num_studies} {'study' if num_studies == 1 else 'studies'}"
+    return Check("store", Status.OK, f"{path}: sound, {format_bytes(path.stat().st_size)}, {studies}")
 
 
 def check_filesystem(store_path: Path, remote: str) -> Check:
