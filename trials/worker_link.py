@@ -1,0 +1,161 @@
+"""A worker's end of the pipe: reports are gathered and sent a few milliseconds apart, jobs and answers come in.
+
+Two threads use it: the one that runs trials, and the watcher, which sends what a slow trial left unsent and hands back
+jobs that wait behind a long one. A child that the objective forked never speaks here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from typing import Any, NoReturn
+
+from velodrome.errors import SpaceError
+from velodrome.trials import wire
+from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.wire import Message, Wire
+from velodrome.types import Metrics, ParamValue
+
+_SEND_EVERY_S = 0.005
+_ANSWER_TICK_MS = 50
+"""How long to wait before looking whether the other thread took in the answer."""
+
+
+class WorkerLink:
+    """Implements ``context.Link`` over the job socket."""
+
+    def __init__(self, jobs: Wire) -> None:
+        self.context: StudyContext | None = None
+        self.stops: dict[int, str] = {}
+        self._wire = jobs
+        self._pid = os.getpid()
+        self._queue: deque[Job] = deque()
+        self._answers: deque[Message] = deque()
+        self._pending: list[Message] = []
+        self._sent_at = 0.0
+        self._send_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(jobs.fileno(), select.POLLIN)
+
+    # --- what the running trial asks for
+
+    def report(self, number: int, step: int, metrics: Metrics) -> None:
+        """Keeps the report, and sends what is kept where the last sending is a while ago."""
+        self._add((wire.REPORTED, number, step, metrics))
+
+    def set_attr(self, number: int, name: str, value: Any) -> None:
+        """Keeps the attribute, like a report."""
+        self._add((wire.ATTR_SET, number, name, value))
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        """Asks the controller and waits.
+
+        Raises:
+            SpaceError: If the controller refuses, or the caller is a forked child.
+        """
+        if os.getpid() != self._pid:
+            raise SpaceError("Only the trial's own process can ask for a parameter", given=repr(name))
+        answer = self._ask((wire.ASK_PARAM, number, name, domain))
+        if answer[0] == wire.REFUSAL:
+            _, what, given, allowed, hint = answer
+            raise SpaceError(what, given=given, allowed=allowed, hint=hint)
+        value: ParamValue = answer[1]
+        return value
+
+    def ask_stop(self, number: int) -> bool:
+        """Asks the controller for its verdict on all that was reported, and waits."""
+        return os.getpid() == self._pid and bool(self._ask((wire.ASK_STOP, number))[1])
+
+    def stop_reason(self, number: int) -> str | None:
+        """What the controller sent about the trial without being asked."""
+        return self.stops.get(number)
+
+    # --- what the worker does
+
+    def next_job(self) -> Job:
+        """The next trial; waits for it."""
+        while True:
+            with contextlib.suppress(IndexError):  # empty, or the watcher just handed the last one back
+                return self._queue.popleft()
+            self._take_in()
+            if not self._queue:
+                self._poll.poll()
+
+    def wait_for_context(self) -> StudyContext:
+        """The study's context; waits for it."""
+        while self.context is None:
+            self._poll.poll()
+            self._take_in()
+        return self.context
+
+    def tell(self, *messages: Message) -> None:
+        """Sends these at once, after all that is kept."""
+        with self._send_lock:
+            self._pending += messages
+            self._send()
+
+    def flush(self) -> None:
+        """Sends what is kept, where there is something."""
+        if self._pending:
+            self.tell()
+
+    def hand_back(self) -> None:
+        """Hands every waiting job back to the controller. For the watcher, while a trial runs."""
+        self._take_in()
+        numbers = []
+        while self._queue:
+            try:
+                numbers.append(self._queue.pop().number)
+            except IndexError:  # the other thread just took the last
+                break
+        if numbers:
+            self.tell((wire.UNSTARTED, tuple(reversed(numbers))))
+
+    def _ask(self, question: Message) -> Message:
+        self.tell(question)
+        while not self._answers:
+            self._poll.poll(_ANSWER_TICK_MS)
+            self._take_in()
+        return self._answers.popleft()
+
+    def _add(self, message: Message) -> None:
+        if os.getpid() != self._pid:
+            return
+        with self._send_lock:
+            self._pending.append(message)
+            if time.monotonic() - self._sent_at >= _SEND_EVERY_S:
+                self._send()
+
+    def _send(self) -> None:
+        messages, self._pending = self._pending, []
+        try:
+            self._wire.send(messages)
+        except OSError:
+            end_group()
+        self._sent_at = time.monotonic()
+
+    def _take_in(self) -> None:
+        with self._read_lock:
+            for message in self._wire.receive():
+                match message[0]:
+                    case wire.JOB:
+                        self._queue.append(Job(*message[1:]))
+                    case wire.OPEN:
+                        self.context = message[1]
+                    case _:
+                        self._answers.append(message)
+            if self._wire.at_end:
+                end_group()
+
+
+def end_group() -> NoReturn:
+    """Ends this worker with every process that its trials left behind: nobody is there to hear of them."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
