@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,7 @@ from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Failure, FailureClass, Goal, TrialState
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fakes import MemoryLog, ScriptedExecutor
+from support.fakes import MemoryLog, ScriptedExecutor
 
 SPACE = Space(x=Float(0.0, 1.0))
 CONTEXT = StudyContext("s", ("value",), False, "")
