@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test test-all check install clean
 
 demo: install
-	@rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE).logs
+	@rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs)
 	$(BIN)/velo sweep examples/digits.py --trials 40 --workers 2 --sampler tpe --scheduler asha --name digits --store $(STORE)
 	$(BIN)/velo query "select number, round(value, 4) as value, state, round(duration_s, 1) as seconds, params from leaderboard limit 10" --store $(STORE)
 	@printf '%s\n' '' \
@@ -62,5 +62,5 @@ $(INSTALLED): pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE).logs
+	rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
