@@ -12,8 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.campaign import (
-    check_whole, family, finished, kill9, rows, start, velo, wait_for, wait_until_gone, workers, write_objective,
+from tests.support.campaign import (
+    check_whole,
+    family,
+    finished,
+    kill9,
+    rows,
+    start,
+    velo,
+    wait_for,
+    wait_until_gone,
+    workers,
+    write_objective,
 )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.campaign import finished, rows, velo, write_objective
+from tests.support.campaign import finished, rows, velo, write_objective
 
 HEAD = '''
 import ctypes, os, sys, time

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.campaign import check_whole, finished, rows, start, velo, wait_for, write_objective
+from tests.support.campaign import check_whole, finished, rows, start, velo, wait_for, write_objective
 
 
 def test_a_reader_that_holds_a_transaction_stops_nobody(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import json
 import math
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
+from tests.support.fakes import MemoryLog, ScriptedExecutor
 from velodrome.clock import FakeClock
 from velodrome.errors import StoreFullError
 from velodrome.records import StudyRow
@@ -23,8 +23,6 @@ from velodrome.trials.executor import Host, Job, StudyContext
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Failure, FailureClass, Goal, TrialState
-
-from support.fakes import MemoryLog, ScriptedExecutor
 
 SPACE = Space(x=Float(0.0, 1.0))
 CONTEXT = StudyContext("s", ("value",), False, "")
