@@ -1,4 +1,4 @@
-"""Two small solvers walk down Branin's function: which of them, and with which settings, gets lowest in 64 steps?
+"""Two small solvers walk down Branin's function: which of them, and with which settings, gets lowest in 60 steps?
 
 Plain Python and instant, so it is the example to try velo's commands on. It has a choice with parameters of its own,
 a report per step, and settings that go wrong: a descent whose rate is too high runs off to infinity.
@@ -11,7 +11,7 @@ import random
 
 import velodrome as velo
 
-STEPS = 64
+STEPS = 60
 SPACE = velo.Space(
     solver=velo.Choice(
         descent={"rate": velo.Float(1e-4, 1.0, log=True), "momentum": velo.Float(0.0, 0.9)},
@@ -37,7 +37,7 @@ def gradient(x: float, y: float) -> tuple[float, float]:
 
 @velo.objective(SPACE, goal="minimize value")
 def solve(trial: velo.Trial) -> float:
-    """Walks 64 steps and returns the value at the end."""
+    """Walks 60 steps and returns the value at the end."""
     params, rng = trial.params, random.Random(trial.seed)
     x, y = (-5.0, 15.0) if params["start"] == "corner" else (2.5, 7.5)
     value, dx, dy = branin(x, y), 0.0, 0.0

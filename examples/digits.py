@@ -13,7 +13,7 @@ from torch import nn
 
 import velodrome as velo
 
-EPOCHS = 16
+EPOCHS = 15
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 SPACE = velo.Space(
