@@ -116,7 +116,9 @@ class Float:
     def from_unit(self, u: float) -> float:
         """The value at ``u`` in [0, 1]; equal lengths of the unit interval are equally likely."""
         if self.step is None:
-            return min(max(self._scale.real(u), self.low), self.high)
+            if u <= 0.0:
+                return self.low
+            return self.high if u >= 1.0 else min(max(self._scale.real(u), self.low), self.high)
         return self._at(self._index(self._scale.real(u)))
 
     def to_unit(self, value: ParamValue) -> float:
