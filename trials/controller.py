@@ -71,7 +71,7 @@ class Controller:
         self.on_release: Callable[[], None] = _do_nothing
         self._log = log
         self._now = clock.now()
-        self._times: dict[int, _Times] = {}
+        self._facts: dict[int, _Facts] = {}
         self._changed: dict[int, Trial] = {}
         self._due_at: float | None = None
         self._durable = False
@@ -84,12 +84,21 @@ class Controller:
     def happened(self, event: Event) -> list[Command]:
         """Takes an event; returns the commands that are the caller's: ``Stop`` and ``Abort``."""
         self._now = self.clock.now()
-        event = self._completed(event)
-        number = getattr(event, "number", None)
-        if number is not None and number not in self.table.live and type(event) is not ev.Suggested:
-            return []  # too late: the trial is finished
+        if self._due_at is None:
+            self._due_at = self.clock.monotonic() + COMMIT_EVERY_S
+        kind = type(event)
+        if kind in _OF_LIVE_TRIALS:
+            trial = self.table.live.get(event.number)  # type: ignore[union-attr]  # those kinds have a number
+            if trial is None:
+                return []  # too late: the trial is finished
+            if kind is ev.Returned or kind is ev.Quit:
+                event = _with_last_report(event, trial)  # type: ignore[arg-type]  # by its kind
         commands = self.table.handle(event)
-        self._write(event)
+        self.seq += 1
+        if kind is ev.Reported:
+            self._write_report(event)  # type: ignore[arg-type]  # by its kind
+        else:
+            self._write(event)
         left: list[Command] = []
         for command in commands:
             self._perform(command, left)
@@ -120,8 +129,8 @@ class Controller:
         return value
 
     def seed_of(self, number: int) -> int:
-        """The trial's own seed."""
-        return trial_seed(self.study.seed, number)
+        """The unfinished trial's own seed."""
+        return self._facts[number].seed
 
     # --- resume
 
@@ -130,18 +139,18 @@ class Controller:
 
         The commands are dropped: they were carried out when the log was written.
         """
-        loads, kinds, handle, times = json.loads, ev.EVENTS, self.table.handle, self._times
+        loads, kinds, handle, facts = json.loads, ev.EVENTS, self.table.handle, self._facts
         for _, _, at, kind, number, data in rows:
             fields = loads(data)
             if number is None:
                 handle(kinds[kind](*fields))
                 continue
             if kind == "suggested":
-                times[number] = _Times(at)
+                facts[number] = _Facts(trial_seed(self.study.seed, number), at)
             elif kind in ("returned", "quit"):
                 fields = [_with_nan(field) for field in fields]
             handle(kinds[kind](number, *fields))
-        self._times = {number: times[number] for number in self.table.live}
+        self._facts = {number: facts[number] for number in self.table.live}
         self.committed_finished = self.table.num_finished
         self._note_history()
 
@@ -212,34 +221,27 @@ class Controller:
 
     # --- the log
 
-    def _completed(self, event: Event) -> Event:
-        """The event with what the table knows of the trial's last report, so that the log stands without reports."""
-        if isinstance(event, ev.Returned | ev.Quit) and (trial := self.table.live.get(event.number)) is not None:
-            return event._replace(metrics={**trial.metrics, **event.metrics}, step=trial.step)
-        return event
+    def _write_report(self, event: ev.Reported) -> None:
+        number, step, metrics = event
+        key, seq, now = trial_id(self.study.id, number), self.seq, self._now
+        self._log.metrics([MetricRow(key, name, step, value, seq, now) for name, value in metrics.items()])
+        self._see(metrics)
 
     def _write(self, event: Event) -> None:
-        self.seq += 1
-        if self._due_at is None:
-            self._due_at = self.clock.monotonic() + COMMIT_EVERY_S
-        study_id = self.study.id
-        if isinstance(event, ev.Reported):
-            key, step, seq, now = trial_id(study_id, event.number), event.step, self.seq, self._now
-            self._log.metrics([MetricRow(key, name, step, value, seq, now) for name, value in event.metrics.items()])
-            self._see(event.metrics)
-            return
         self._durable = True
-        if isinstance(event, ev.Suggested):
-            self._log.params(trial_id(study_id, event.number), event.params)
-            self._times[event.number] = _Times(self._now)
-            self._see(event.params)
-        elif isinstance(event, ev.Launched):
-            self._times[event.number].started_at = self._now
-        elif isinstance(event, ev.ParamSuggested):
-            self._log.params(trial_id(study_id, event.number), {event.name: event.value})
-            self._see((event.name,))
-        elif isinstance(event, ev.AttrSet):
-            self._log.attr(trial_id(study_id, event.number), event.name, json.dumps(event.value))
+        study_id = self.study.id
+        match event:
+            case ev.Launched(number):
+                self._facts[number].started_at = self._now
+            case ev.Suggested(number, params):
+                self._facts[number] = _Facts(trial_seed(self.study.seed, number), self._now)
+                self._log.params(trial_id(study_id, number), params)
+                self._see(params)
+            case ev.ParamSuggested(number, name, _, value):
+                self._log.params(trial_id(study_id, number), {name: value})
+                self._see((name,))
+            case ev.AttrSet(number, name, value):
+                self._log.attr(trial_id(study_id, number), name, json.dumps(value))
         self._log.event(_row(study_id, self.seq, self._now, event))
 
     def _see(self, names: Any) -> None:
@@ -253,7 +255,7 @@ class Controller:
             case ev.Save(trial):
                 self._changed[trial.number] = trial
                 if trial.state.is_finished:
-                    self._times[trial.number].finished_at = self._now
+                    self._facts[trial.number].finished_at = self._now
                     self._note_best(trial)
             case ev.Decide(number, stop, reason):
                 self._decision(number, "scheduler", "stop" if stop else "continue", reason)
@@ -270,15 +272,15 @@ class Controller:
 
     def _trial_row(self, trial: Trial) -> TrialRow:
         finished = trial.state.is_finished
-        times = self._times.pop(trial.number) if finished else self._times[trial.number]
+        facts = self._facts.pop(trial.number) if finished else self._facts[trial.number]
         value = trial.values[0] if trial.values else None
         failure = trial.failure
         return TrialRow(
             trial_id(self.study.id, trial.number), self.study.id, trial.number, trial.state.value, trial.attempt, value,
             None if value is None else self.table.goal.direction.score(value),
             _dumps(trial.metrics) if finished else "{}",
-            self.seed_of(trial.number), trial.worker, trial.device, times.created_at, times.started_at,
-            times.finished_at, failure.kind.value if failure else None,
+            facts.seed, trial.worker, trial.device, facts.created_at, facts.started_at,
+            facts.finished_at, failure.kind.value if failure else None,
             _dumps(failure.to_json()) if failure else None, trial.reason or None,
         )
 
@@ -303,12 +305,26 @@ class Controller:
 
 
 @dataclass(slots=True)
-class _Times:
-    """When a trial was suggested, last launched, and finished: seconds since the epoch."""
+class _Facts:
+    """What the store wants to know of an unfinished trial and the table does not: its seed, and when (epoch, s)."""
 
+    seed: int
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+
+
+_OF_LIVE_TRIALS = frozenset({
+    ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Judged, ev.Returned, ev.Quit, ev.Failed, ev.Lost,
+    ev.GivenBack,
+})
+
+
+def _with_last_report(event: ev.Returned | ev.Quit, trial: Trial) -> ev.Returned | ev.Quit:
+    """The event with what the trial reported last, so that the log stands without reports."""
+    if trial.step is None:
+        return event
+    return event._replace(metrics={**trial.metrics, **event.metrics}, step=trial.step)
 
 
 def _do_nothing() -> None:

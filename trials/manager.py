@@ -129,13 +129,19 @@ class Manager:
 
     def happened(self, event: Event) -> None:
         """Takes note of an event."""
-        with self._our_own_code():
-            self._carry_out(self._controller.happened(event))
+        inside, self._in_objective = self._in_objective, False
+        commands = self._controller.happened(event)
+        if commands:
+            self._carry_out(commands)
+        self._back_in_objective(inside)
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """The value for a parameter of a define-by-run trial."""
-        with self._our_own_code():
+        inside, self._in_objective = self._in_objective, False
+        try:
             return self._controller.suggest_param(number, name, domain)
+        finally:
+            self._back_in_objective(inside)
 
     def should_stop(self, number: int) -> bool:
         """Whether the trial is to stop after all it has reported."""
@@ -258,13 +264,8 @@ class Manager:
         if self._in_objective:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def _our_own_code(self) -> Iterator[None]:
-        """No Ctrl-C is raised in here, where it could tear an event in two; it is raised on the way out."""
-        inside, self._in_objective = self._in_objective, False
-        try:
-            yield
-        finally:
-            self._in_objective = inside
+    def _back_in_objective(self, inside: bool) -> None:
+        """Ctrl-C is not raised in our own code, where it could tear an event in two, but here, on the way out."""
+        self._in_objective = inside
         if inside and self._signum:
             raise KeyboardInterrupt
