@@ -35,8 +35,8 @@ def of_exit(status: int, dump: str, log_tail: str, out_of_memory: bool) -> Failu
     if -status in _CRASHES | _LIMITS:
         if "std::bad_alloc" in log_tail:
             return Failure(FailureClass.OOM, f"ran out of memory (std::bad_alloc, {name})", "", file, line, code, text)
-        words = {signal.SIGSEGV: "a segmentation fault", signal.SIGABRT: "an abort"}.get(signal.Signals(-status), name)
-        return Failure(FailureClass.USER, f"crashed its process: {words}", name, file, line, code, text)
+        words = {"SIGSEGV": "a segmentation fault, ", "SIGABRT": "an abort, "}.get(name, "")
+        return Failure(FailureClass.USER, f"crashed its process: {words}{name}", name, file, line, code, text)
     if -status == signal.SIGKILL and out_of_memory:
         message = "the kernel killed the worker because memory ran out"
         return Failure(FailureClass.OOM, message, "", file, line, code, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
 import site
 import sysconfig
@@ -66,7 +67,7 @@ def locate(frames: Iterable[tuple[str, int]]) -> tuple[str, int, str]:
 
 def is_ours(file: str) -> bool:
     """Whether a frame of that file is none of the user's business: velodrome's own, or the import system's."""
-    return file.startswith((_OURS, "<frozen "))
+    return file.startswith((_OURS, "<frozen ")) or file == importlib.__file__
 
 
 def user_traceback(error: BaseException) -> str:

@@ -104,10 +104,13 @@ class InlineExecutor:
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """Asks the host."""
-        with self._calling() as host:
-            if host is None:
-                raise SpaceError("Only the running trial itself can ask for a parameter", given=repr(name))
-            return host.suggest(number, name, domain)
+        try:
+            with self._calling() as host:
+                if host is None:
+                    raise SpaceError("Only the trial's own process can ask for a parameter", given=repr(name))
+                return host.suggest(number, name, domain)
+        except SpaceError as error:
+            raise error.with_traceback(None) from None  # where in the host it arose is none of the trial's business
 
     def ask_stop(self, number: int) -> bool:
         """Asks the host."""

@@ -64,6 +64,8 @@ class Launcher:
                 break
         for pid in self._pids.values():
             _kill_group(pid)
+        for pid in self._pids.values():
+            os.waitpid(pid, 0)
 
     def _serve(self, selector: DefaultSelector) -> bool:
         """Carries out what the controller sent; False once it is gone."""

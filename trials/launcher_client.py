@@ -66,8 +66,8 @@ class LauncherClient:
         self._stderr.seek(0)
         return self._stderr.read()[-4000:].decode(errors="replace").strip()
 
-    def close(self) -> None:
-        """Ends the launcher, which kills every worker's group before it goes."""
+    def close(self) -> bool:
+        """Ends the launcher, which kills every worker's group before it goes; whether it came to that."""
         self.wire.close()
         try:
             self._process.wait(_CLOSE_PATIENCE_S)
@@ -75,6 +75,7 @@ class LauncherClient:
             self._process.kill()
             self._process.wait()
         self._stderr.close()
+        return self._process.returncode == 0
 
 
 def kill_group(pid: int) -> None:

@@ -103,11 +103,10 @@ class ProcessExecutor:
     def close(self) -> None:
         """Ends the launcher and every worker's process group; gives the unfinished trials back."""
         launcher, self._launcher = self._launcher, None
-        if launcher is not None:
-            launcher.close()
+        all_gone = launcher is None or launcher.close()
         workers, self._workers = self._workers, {}
         for worker in workers.values():
-            if worker.pid:
+            if worker.pid and not all_gone:
                 kill_group(worker.pid)
             self._settle_output(worker)
             worker.close()
@@ -251,6 +250,7 @@ class ProcessExecutor:
         """Says what became of the dead worker's trials, and starts another one in its place."""
         self._bury(worker)
         dump, tail = worker.fault_dump(), worker.log_tail()
+        worker.close()
         self._look_at_oom_kills()
         if not worker.ready:
             self._count_failed_start(worker, status, dump, tail)
@@ -259,7 +259,6 @@ class ProcessExecutor:
             (job, oom_kills), jobs = jobs[0], jobs[1:]
             self._ended(job, exits.of_exit(status, dump, tail, self._oom_kills > oom_kills))
         self._give_back(jobs)
-        worker.close()
         self._spawn(worker.slot)
 
     def _launcher_died(self, launcher: LauncherClient) -> None:

@@ -1,0 +1,358 @@
+"""What every executor must do. Subclass ``ExecutorContract`` and say how to make one."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from velodrome.errors import ObjectiveError, SpaceError
+from velodrome.trials.events import AttrSet, Event, Failed, GivenBack, Lost, Quit, Reported, Returned
+from velodrome.trials.executor import Executor, Job, ObjectiveInfo, StudyContext
+from velodrome.trials.objective import ObjectiveSource
+from velodrome.types import Failure, Params, ParamValue
+
+PATIENCE_S = 30.0
+_ENDINGS = (Returned, Quit, Failed, Lost, GivenBack)
+
+
+class RecordingHost:
+    """A host that writes down what it hears, answers by rule, and stops trials at a step where it is told to."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.outputs: list[tuple[int, int, str, int, int]] = []
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.on_event: Callable[[Event], None] = lambda _: None
+        self.stop_at_step: int | None = None
+
+    def happened(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
+        if name == "refused":
+            raise SpaceError("Parameter 'refused' was a float before", given="int", allowed="float")
+        self.asked.append((name, domain))
+        return domain["options"][-1] if domain["type"] == "choice" else domain["low"]
+
+    def should_stop(self, number: int) -> bool:
+        steps = [e.step for e in self.events if isinstance(e, Reported) and e.number == number]
+        return self.stop_at_step is not None and steps[-1] >= self.stop_at_step
+
+    def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
+        self.outputs.append((number, attempt, path, start, end))
+
+    def of(self, number: int) -> list[Event]:
+        """The events of one trial."""
+        return [e for e in self.events if getattr(e, "number", None) == number]
+
+    def ending(self, number: int) -> Any:
+        """The event that ended a trial, which must be exactly one."""
+        [event] = [e for e in self.of(number) if isinstance(e, _ENDINGS)]
+        return event
+
+    def printed(self, number: int) -> str:
+        """What a finished trial printed."""
+        path, start, end = [(p, s, e) for n, _, p, s, e in self.outputs if n == number and e >= 0][-1]
+        return Path(path).read_bytes()[start:end].decode()
+
+
+class Running:
+    """An executor over an objective, driven by hand."""
+
+    def __init__(self, executor: Executor, host: RecordingHost, info: ObjectiveInfo) -> None:
+        self.executor, self.host, self.info = executor, host, info
+
+    def launch(self, number: int, params: Params | None = None, attempt: int = 1) -> None:
+        """Hands over one trial as soon as there is room."""
+        self.until(lambda: self.executor.room() > 0)
+        self.executor.launch(Job(number, attempt, 1000 + number, params or {}))
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Polls until something is so."""
+        end_at = time.monotonic() + PATIENCE_S
+        while not true():
+            assert time.monotonic() < end_at, f"nothing came of it; so far: {self.host.events}"
+            self.executor.poll(0.05)
+
+    def run(self, number: int, params: Params | None = None) -> Any:
+        """Runs one trial to its end and returns the event that ended it."""
+        self.launch(number, params)
+        self.until(lambda: any(isinstance(e, _ENDINGS) for e in self.host.of(number)))
+        return self.host.ending(number)
+
+    def failure(self, number: int, params: Params | None = None) -> Failure:
+        """Runs one trial that must fail, and returns its failure."""
+        event = self.run(number, params)
+        assert isinstance(event, Failed), event
+        return Failure.from_json(event.failure)
+
+
+class ExecutorContract:
+    """Tests for any executor."""
+
+    def make(self, source: ObjectiveSource, **options: Any) -> Executor:
+        """A new executor over the objective."""
+        raise NotImplementedError
+
+    @contextmanager
+    def running(
+        self, tmp_path: Path, body: str | Callable[..., Any], *, metrics: tuple[str, ...] = ("score",),
+        asks: bool = False, **options: Any,
+    ) -> Iterator[Running]:
+        """An open executor over a function, or over a file with that body of ``def train(trial)``."""
+        source = ObjectiveSource.of(body if callable(body) else str(write_objective(tmp_path, body)))
+        executor, host = self.make(source, **options), RecordingHost()
+        try:
+            info = executor.describe()
+            executor.open(host, StudyContext("study", metrics, asks, str(tmp_path / "logs")))
+            yield Running(executor, host, info)
+        finally:
+            executor.close()
+            executor.close()
+
+    # --- loading
+
+    def test_describes_the_objective(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.py"
+        file.write_text(
+            "import velodrome as velo\n"
+            "@velo.objective(velo.Space(x=velo.Float(0, 1)), goal='maximize score')\n"
+            "def fit(trial):\n    return 1.0\n"
+        )
+        executor = self.make(ObjectiveSource.of("mine.py", str(tmp_path)))
+        try:
+            info = executor.describe()
+        finally:
+            executor.close()
+        assert info.name == "fit"
+        assert info.ref == f"{file.resolve()}:fit"
+        assert info.goal == "maximize score"
+        assert info.space is not None
+        assert list(info.space["params"]) == ["x"]
+        assert info.file == str(file.resolve())
+
+    @pytest.mark.parametrize(("text", "words"), [
+        ("1 / 0\n", "ZeroDivisionError"), ("import sys\nsys.exit(2)\n", "__name__"), ("def train(trial:\n", "Syntax"),
+        ("import nothing_of_that_name\n", "nothing_of_that_name"), ("x = 1\n", "No function"),
+    ])
+    def test_a_file_that_can_not_be_loaded(self, tmp_path: Path, text: str, words: str) -> None:
+        file = tmp_path / "broken.py"
+        file.write_text(text)
+        executor = self.make(ObjectiveSource.of(str(file)))
+        try:
+            with pytest.raises(ObjectiveError) as caught:
+                executor.describe()
+        finally:
+            executor.close()
+        assert words in str(caught.value)
+        if "No function" not in words:
+            assert str(file) in caught.value.traceback
+        assert "velodrome/" not in caught.value.traceback
+
+    def test_runs_a_closure(self, tmp_path: Path) -> None:
+        offset = 0.25
+
+        def train(trial: Any) -> float:
+            return offset + float(trial.params["x"])
+
+        with self.running(tmp_path, train) as running:
+            assert running.info.ref == ""
+            assert running.run(0, {"x": 0.5}) == Returned(0, {"score": 0.75})
+
+    # --- what a trial sees and tells
+
+    def test_trials_run_and_report_in_order(self, tmp_path: Path) -> None:
+        body = "for i in range(50): trial.report(i, loss=i / 2)\nreturn trial.params['x']"
+        with self.running(tmp_path, body) as running:
+            for number in range(5):
+                running.run(number, {"x": number / 10})
+            for number in range(5):
+                assert running.host.of(number) == [
+                    *(Reported(number, i, {"loss": i / 2}) for i in range(50)),
+                    Returned(number, {"score": number / 10}),
+                ]
+
+    def test_the_trial_knows_its_number_seed_attempt_device_and_study(self, tmp_path: Path) -> None:
+        body = """
+            assert (trial.device, trial.study) == ("cpu", "study")
+            return {"score": trial.number, "seed": trial.seed, "attempt": trial.attempt}
+        """
+        with self.running(tmp_path, body) as running:
+            running.launch(3, attempt=2)
+            running.until(lambda: bool(running.host.of(3)))
+            assert running.host.ending(3) == Returned(3, {"score": 3.0, "seed": 1003.0, "attempt": 2.0})
+
+    def test_a_seed_seeds_the_libraries_that_are_imported(self, tmp_path: Path) -> None:
+        body = "return random.random(), numpy.random.random()\nimport random, numpy"
+        with self.running(tmp_path, body, metrics=("a", "b")) as running:
+            first, other = running.run(0), running.run(1)
+        with self.running(tmp_path, body, metrics=("a", "b")) as running:
+            running.run(2)
+            again = running.run(1)
+        assert first.metrics != other.metrics == again.metrics
+
+    def test_every_form_of_report(self, tmp_path: Path) -> None:
+        body = """
+            trial.report(1, score=0.1, loss=2)
+            trial.report(2, {"score": 0.2})
+            trial.report(0.3, 3)
+            trial.report(0.4, step=4)
+            trial.report(value=0.5, step=5)
+            trial.report(step=6, score=0.6, loss=1)
+            trial.report({"score": 0.7}, step=7)
+            import numpy
+            trial.report(numpy.int64(8), score=numpy.float32(0.5), loss=float("nan"))
+        """
+        with self.running(tmp_path, body) as running:
+            assert running.run(0) == Returned(0, {})
+            *reports, last, _ = running.host.of(0)
+        assert reports == [
+            Reported(0, 1, {"score": 0.1, "loss": 2.0}), Reported(0, 2, {"score": 0.2}), Reported(0, 3, {"score": 0.3}),
+            Reported(0, 4, {"score": 0.4}), Reported(0, 5, {"score": 0.5}), Reported(0, 6, {"score": 0.6, "loss": 1.0}),
+            Reported(0, 7, {"score": 0.7}),
+        ]
+        assert isinstance(last, Reported)
+        assert last.metrics["score"] == 0.5
+        assert math.isnan(last.metrics["loss"])
+
+    def test_verdicts_end_a_trial_that_asks(self, tmp_path: Path) -> None:
+        body = """
+            for step in range(100):
+                trial.report(step, score=0.0)
+                if trial.should_stop:
+                    return step
+        """
+        with self.running(tmp_path, body, asks=True) as running:
+            running.host.stop_at_step = 7
+            assert running.run(0) == Returned(0, {"score": 7.0})
+
+    def test_a_trial_that_never_asks_is_pruned_at_a_later_report(self, tmp_path: Path) -> None:
+        body = """
+            import time
+            for step in range(2000):
+                trial.report(step, score=0.0)
+                time.sleep(0.005)
+        """
+        with self.running(tmp_path, body, asks=True) as running:
+            def stop(event: Event) -> None:
+                if isinstance(event, Reported) and event.step == 3:
+                    running.executor.stop(0, "the worst of all")
+
+            running.host.on_event = stop
+            assert running.run(0) == Quit(0, "the worst of all")
+
+    def test_an_unmodified_optuna_objective(self, tmp_path: Path) -> None:
+        body = """
+            import optuna
+            x = trial.suggest_float("x", 0.5, 1, log=True)
+            assert x == trial.suggest_float("x", 0.5, 1, log=True) == trial.params["x"]
+            n = trial.suggest_int("n", 2, 8, step=2)
+            kind = trial.suggest_categorical("kind", ["a", "b"])
+            shape = trial.suggest_categorical("shape", [(1, 2), (3, 4)])
+            u = trial.suggest_uniform("u", 0, 1)
+            trial.set_user_attr("note", {"shape": shape, "kind": kind})
+            trial.report(x + n, 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned("hopeless")
+        """
+        with self.running(tmp_path, body, asks=True) as running:
+            running.host.stop_at_step = 1
+            assert running.run(0) == Quit(0, "hopeless")
+            assert running.host.of(0) == [
+                AttrSet(0, "note", {"shape": [3, 4], "kind": "b"}), Reported(0, 1, {"score": 2.5}), Quit(0, "hopeless"),
+            ]
+            assert [name for name, _ in running.host.asked] == ["x", "n", "kind", "shape", "u"]
+            assert running.host.asked[0][1] == {"type": "float", "low": 0.5, "high": 1.0, "log": True}
+
+    def test_suggestions_of_a_declared_space_come_from_the_params(self, tmp_path: Path) -> None:
+        with self.running(tmp_path, "return trial.suggest_float('x', 0, 1)") as running:
+            assert running.run(0, {"x": 0.125}) == Returned(0, {"score": 0.125})
+            assert running.host.asked == []
+
+    # --- failures
+
+    def test_a_refused_suggestion_is_the_objectives_failure(self, tmp_path: Path) -> None:
+        with self.running(tmp_path, "return trial.suggest_int('refused', 0, 1)") as running:
+            failure = running.failure(0)
+        assert failure.kind == "user"
+        assert "was a float before" in failure.message
+        assert failure.code == "return trial.suggest_int('refused', 0, 1)"
+
+    @pytest.mark.parametrize(("body", "kind", "words", "code"), [
+        ("raise ValueError('my own mistake')", "user", "ValueError: my own mistake", "raise ValueError"),
+        ("import sys\nsys.exit(3)", "user", "called sys.exit(3)", "sys.exit(3)"),
+        ("raise MemoryError", "oom", "MemoryError", "raise MemoryError"),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "oom", "CUDA out of memory", "raise"),
+        ("class OutOfMemoryError(RuntimeError): pass\nraise OutOfMemoryError", "oom", "OutOfMemoryError", "raise"),
+        ("return 'good'", "user", "train returned 'good' (str)", "def train(trial):"),
+        ("return {'los': 1.0}", "user", "the goal's 'score' is not among its keys (los)", "def train(trial):"),
+        ("return 1.0, 2.0", "user", "the result 2 values", "def train(trial):"),
+        ("trial.report(1, score='high')", "user", "metric 'score' is no number", "trial.report(1, score='high')"),
+        ("trial.report(1.5, 0.5)", "user", "the step is an integer", "trial.report(1.5, 0.5)"),
+        ("trial.set_user_attr('a', object())", "user", "takes a JSON value", "trial.set_user_attr"),
+        ("import json\njson.loads('{')", "user", "JSONDecodeError", "json.loads('{')"),
+        ("trial.suggest_float('x', 2, 1)", "user", "'x'", "trial.suggest_float"),
+        ("def deeper(n): return deeper(n + 1)\ndeeper(0)", "user", "RecursionError", "def deeper"),
+    ])
+    def test_a_failure_says_what_happened_in_which_line(
+        self, tmp_path: Path, body: str, kind: str, words: str, code: str
+    ) -> None:
+        with self.running(tmp_path, body) as running:
+            failure = running.failure(0)
+        assert failure.kind == kind
+        assert words in failure.message
+        assert failure.file == str(tmp_path / "objective.py")
+        assert failure.code.startswith(code)
+        assert (tmp_path / "objective.py").read_text().splitlines()[failure.line - 1].strip() == failure.code
+        assert "velodrome/" not in failure.traceback
+
+    def test_nan_and_infinity_are_results(self, tmp_path: Path) -> None:
+        with self.running(tmp_path, "return trial.params['x']") as running:
+            assert math.isnan(running.run(0, {"x": math.nan}).metrics["score"])
+            assert running.run(1, {"x": math.inf}) == Returned(1, {"score": math.inf})
+
+    def test_a_trial_after_a_failed_one_is_none_the_worse(self, tmp_path: Path) -> None:
+        with self.running(tmp_path, "return 1 / trial.params['x']") as running:
+            assert running.failure(0, {"x": 0}).exception == "ZeroDivisionError"
+            assert running.run(1, {"x": 2}) == Returned(1, {"score": 0.5})
+
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_fork_counts_once(self, tmp_path: Path) -> None:
+        body = """
+            import os
+            pid = os.fork()
+            trial.report(0, score=1.0)
+            if pid:
+                os.waitpid(pid, 0)
+            elif trial.number == 1:
+                raise ValueError("in the child")
+            return trial.number
+        """
+        with self.running(tmp_path, body) as running:
+            for number in range(3):
+                running.run(number)
+                report, result = Reported(number, 0, {"score": 1.0}), Returned(number, {"score": number})
+                assert running.host.of(number) == [report, result]
+
+    # --- the end
+
+    def test_close_gives_back_what_did_not_end(self, tmp_path: Path) -> None:
+        with self.running(tmp_path, "import time\ntime.sleep(600)") as running:
+            running.launch(0)
+            running.executor.close()
+            assert running.host.events == [GivenBack(0)]
+
+
+def write_objective(tmp_path: Path, body: str) -> Path:
+    """A file whose ``train(trial)`` has that body."""
+    file = tmp_path / "objective.py"
+    file.write_text("def train(trial):\n" + textwrap.indent(textwrap.dedent(body).strip("\n"), "    ") + "\n")
+    return file
