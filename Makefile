@@ -21,7 +21,7 @@ demo: install
 	@printf '%s\n' '' \
 	  'What to type next:' \
 	  '  $(BIN)/velo best digits --store $(STORE)          the best trial and its parameters' \
-	  '  $(BIN)/velo why 7 --store $(STORE)                the story of one trial' \
+	  '  $(BIN)/velo why digits 7 --store $(STORE)         the story of one trial' \
 	  '  $(BIN)/velo query "select state, count(*) from trials group by state" --store $(STORE)' \
 	  '  $(BIN)/velo sweep examples/digits.py --help    every option; stop a sweep with Ctrl-C,' \
 	  '  $(BIN)/velo resume digits --store $(STORE)        and go on where it was'
