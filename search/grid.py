@@ -51,7 +51,7 @@ class GridSampler:
             UsageError: If there is no space.
         """
         if history.space is not self._space:
-            if not len(history.space):
+            if history.is_define_by_run:
                 raise needs_space("grid")
             self._space = history.space
             self._sequence = PointSequence(history.space, Grid(history.space, self._points).point, max_tries=MAX_TRIES)
@@ -131,7 +131,7 @@ def _choice_axis(name: str, choice: Choice, points: int) -> _Axis:
 
 def _spread(domain: Float | Int, points: int) -> list[float] | None:
     """The values of a continuous parameter in the grid; None for one that gets all its values."""
-    if domain.cardinality is not None and (not domain.log or domain.cardinality <= points):
+    if domain.step is not None and (not domain.log or (domain.cardinality or 0) <= points):
         return None
     first, last = domain.to_unit(domain.low), domain.to_unit(domain.high)
     places = [0.5] if points == 1 else [k / (points - 1) for k in range(points)]
@@ -141,6 +141,6 @@ def _spread(domain: Float | Int, points: int) -> list[float] | None:
 
 def _readable(domain: Float | Int, value: float) -> float:
     """0.1 for 0.10000000000000002: where a value between the bounds is anyone's choice, one with few digits."""
-    if domain.cardinality is not None:
+    if domain.step is not None:
         return value
     return min(max(float(f"{value:.12g}"), domain.low), domain.high)

@@ -54,6 +54,8 @@ class History:
     def __init__(self, space: Space, goal: Goal) -> None:
         self.space = space
         self.goal = goal
+        self.is_define_by_run = not len(space)
+        """Whether the space was empty at first: trials ask for their parameters as they run."""
         self.running: dict[int, Suggestion] = {}
         """The suggestions of the trials that run, by number, in order of their start."""
         self._len = 0

@@ -21,7 +21,7 @@ class RandomSampler:
         Raises:
             SpaceError: If nothing meets the constraints.
         """
-        return Suggestion(history.space.sample(rng))
+        return Suggestion({} if history.is_define_by_run else history.space.sample(rng))
 
     def suggest_param(
         self, number: int, name: str, domain: Domain, history: History, rng: np.random.Generator

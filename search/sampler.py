@@ -35,8 +35,8 @@ class Sampler(Protocol):
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """The configuration of trial ``number`` over ``history.space``.
 
-        Where the space is empty (a define-by-run objective), the suggestion has no parameters and those of the trial
-        are asked for one at a time by ``suggest_param``.
+        Where ``history.is_define_by_run``, the suggestion has no parameters, whatever the space has grown to by then,
+        and those of the trial are asked for one at a time by ``suggest_param``.
 
         Raises:
             Exhausted: If nothing is left.

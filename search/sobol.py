@@ -44,7 +44,7 @@ class SobolSampler:
             SpaceError: If too few points meet the constraints.
         """
         if history.space is not self._space:
-            if not len(history.space):
+            if history.is_define_by_run:
                 raise needs_space("sobol")
             self._space = history.space
             self._sequence = PointSequence(history.space, _Points(history.space, self._seed).point, max_tries=MAX_TRIES)
@@ -64,7 +64,7 @@ class _Points:
         from scipy.stats import qmc  # type: ignore[import-untyped]  # scipy ships no types
 
         self._space = space
-        self._engine: Any = qmc.Sobol(len(space), scramble=True, seed=seeding.generator(seed, "sobol"))
+        self._engine: Any = qmc.Sobol(len(space), scramble=True, seed=seeding.derive(seed, "sobol"))
         self._block_number = -1
         self._block: NDArray[np.float64]
 

@@ -46,6 +46,14 @@ def spaces() -> st.SearchStrategy[Space]:
     return st.dictionaries(NAMES, domains(), max_size=4).map(Space)
 
 
+def small_spaces() -> st.SearchStrategy[Space]:
+    """Spaces with 1 to 300 configurations."""
+    few = st.builds(lambda low, n: Int(low, low + n), st.integers(-5, 5), st.integers(0, 3))
+    inside: st.SearchStrategy[Domain] = st.recursive(few | choices(), choices, max_leaves=3)
+    drawn = st.dictionaries(NAMES, inside, min_size=1, max_size=3).map(Space)
+    return drawn.filter(lambda s: (s.cardinality or 999) <= 300)
+
+
 def _with_branches(parts: tuple[list[ParamValue], dict[str, dict[str, Domain]]]) -> Choice:
     options, branches = parts
     return Choice(*(o for o in options if o not in branches), **branches)

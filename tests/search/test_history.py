@@ -119,6 +119,7 @@ def test_define_by_run_grows_the_space() -> None:
     history.add_param(1, "width", Int(1, 8), 3)
     history.add_param(1, "lr", Float(0.01, 0.5), 0.02)
     history.finish(1, COMPLETED, (2.0,))
+    assert history.is_define_by_run
     assert history.space == Space(lr=Float(0.01, 1), act=Choice("relu", "gelu"), width=Int(1, 8))
     assert [t.params for t in history.finished()] == [
         {"lr": 0.5, "act": "gelu"}, {"lr": 0.02, "act": "relu", "width": 3}]

@@ -114,7 +114,7 @@ def test_cardinality() -> None:
     ({"lr": 0.5, "optimizer": "none"}, "'lr' has a value outside its domain", "Float(1e-05, 0.1, log=True)"),
     ({"lr": "0.1", "optimizer": "none"}, "'lr' has a value outside its domain", "Float"),
     ({"lr": 0.1, "optimizer": "adamw"}, "'optimizer' has a value outside its domain", "adam"),
-    ({"lr": 0.1, "optimizer": "none", "optimizer.beta1": 0.9}, "'optimizer.beta1' is not active", "optimizer is 'adam'"),
+    ({"lr": 0.1, "optimizer": "none", "optimizer.beta1": 0.9}, "'optimizer.beta1' is not active", "optimizer is 'ada"),
     ({"lr": 0.1, "optimizer": "sgd", "optimizer.decay": 0}, "'optimizer.nesterov' is missing", "Choice('no'"),
     ({"Lr": 0.1, "optimizer": "none"}, "no parameter 'Lr'", "lr, optimizer"),
 ])
@@ -183,7 +183,8 @@ def test_diff() -> None:
     assert before.diff(after) == [
         "a was Int(0, 1), and is Int(0, 2) now", "b is gone (it was Float(0.0, 1.0))", "c is new: Choice('x')",
         "the constraint 'a < 1' is gone", "the constraint 'a < 2' is new"]
-    assert Space(a=Int(0, 1), b=Int(0, 1)).diff(Space(b=Int(0, 1), a=Int(0, 1))) == ["the order was a, b, and is b, a now"]
+    turned = Space(b=Int(0, 1), a=Int(0, 1))
+    assert Space(a=Int(0, 1), b=Int(0, 1)).diff(turned) == ["the order was a, b, and is b, a now"]
     assert before.diff(before) == []
 
 
