@@ -191,11 +191,12 @@ class ExecutorContract:
             assert running.host.ending(3) == Returned(3, {"score": 3.0, "seed": 1003.0, "attempt": 2.0})
 
     def test_a_seed_seeds_the_libraries_that_are_imported(self, tmp_path: Path) -> None:
-        body = "return random.random(), numpy.random.random()\nimport random, numpy"
+        body = "import random, numpy\nreturn random.random(), numpy.random.random()"
         with self.running(tmp_path, body, metrics=("a", "b")) as running:
+            running.run(9)  # imports them, where nobody has yet
             first, other = running.run(0), running.run(1)
         with self.running(tmp_path, body, metrics=("a", "b")) as running:
-            running.run(2)
+            running.run(9)
             again = running.run(1)
         assert first.metrics != other.metrics == again.metrics
 
