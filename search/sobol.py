@@ -16,7 +16,6 @@ from velodrome.types import Params, ParamValue, Suggestion
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
 MAX_TRIES = 10_000
 """How many points in a row may break a constraint."""
@@ -66,15 +65,16 @@ class _Points:
         self._space = space
         self._engine: Any = qmc.Sobol(len(space), scramble=True, seed=seeding.derive(seed, "sobol"))
         self._block_number = -1
-        self._block: NDArray[np.float64]
+        self._block: list[list[float]]
 
     def point(self, index: int) -> Params:
         """The configuration at point ``index``."""
         block_number, place = divmod(index, _BLOCK)
         if block_number != self._block_number:
-            self._engine.reset()
-            if block_number:
-                self._engine.fast_forward(block_number * _BLOCK)
-            self._block = self._engine.random(_BLOCK)
+            if block_number != self._block_number + 1:
+                self._engine.reset()
+                if block_number:
+                    self._engine.fast_forward(block_number * _BLOCK)
+            self._block = self._engine.random(_BLOCK).tolist()
             self._block_number = block_number
         return self._space.from_unit(self._block[place])

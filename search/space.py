@@ -45,7 +45,7 @@ class Space:
 
     Args:
         domains: Name to domain, for names that are no Python identifiers.
-        constraints: Conditions that a configuration must meet, as ``Constraint`` or as text.
+        constraints: Conditions that a configuration must meet, as ``Constraint`` or as text; one alone needs no list.
         named: Further domains by keyword.
 
     Raises:
@@ -55,13 +55,13 @@ class Space:
     __slots__ = ("_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
 
     def __init__(
-        self, domains: Mapping[str, Domain] | None = None, /, *, constraints: Iterable[Constraint | str] = (),
+        self, domains: Mapping[str, Domain] | None = None, /, *, constraints: Iterable[Constraint | str] | Constraint = (),
         **named: Domain,
     ) -> None:
         self._roots = _merge(domains or {}, named)
         self._columns = _flatten(self._roots)
         self._domains = {c.name: c.domain for c in self._columns}
-        texts = (constraints,) if isinstance(constraints, str) else constraints
+        texts = (constraints,) if isinstance(constraints, str | Constraint) else constraints
         self._constraints = tuple(c if isinstance(c, Constraint) else Constraint(c) for c in texts)
         for constraint in self._constraints:
             for name in constraint.names:

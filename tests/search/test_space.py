@@ -158,6 +158,8 @@ def test_constraints_hold_in_every_sample() -> None:
         assert params["width"] * params["depth"] <= 1024  # type: ignore[operator]  # both are whole numbers
     with pytest.raises(SpaceError, match=r"width \* depth <= 1024"):
         CONSTRAINED.check({"width": 256, "depth": 32})
+    one = Space(a=Int(0, 9), constraints="a > 4")
+    assert one == Space(a=Int(0, 9), constraints=Constraint("a > 4")) == Space(a=Int(0, 9), constraints=["a > 4"])
     inactive = Space(a=Choice("x", y={"b": Int(0, 9)}), constraints=["a.b > 4"])
     assert inactive.contains({"a": "x"})
     assert not inactive.contains({"a": "y", "a.b": 4})
