@@ -55,8 +55,8 @@ class Space:
     __slots__ = ("_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
 
     def __init__(
-        self, domains: Mapping[str, Domain] | None = None, /, *, constraints: Iterable[Constraint | str] | Constraint = (),
-        **named: Domain,
+        self, domains: Mapping[str, Domain] | None = None, /, *,
+        constraints: Iterable[Constraint | str] | Constraint = (), **named: Domain,
     ) -> None:
         self._roots = _merge(domains or {}, named)
         self._columns = _flatten(self._roots)
