@@ -173,11 +173,11 @@ class ProcessExecutor:
             case wire.UNSTARTED:
                 self._hand_back(worker, message[1])
             case wire.READY:
-                worker.ready = True
-                self._failed_starts = 0
                 self._info = message[1]
             case wire.LOG_OPENED:
                 _, worker.log_path, worker.log_end = message
+                worker.ready = True
+                self._failed_starts = 0
             case wire.LOAD_ERROR:
                 _, what, given, allowed, hint, text = message
                 raise ObjectiveError(what, given=given, allowed=allowed, hint=hint, traceback=text)

@@ -33,6 +33,7 @@ from velodrome.trials.worker_link import WorkerLink, end_group
 from velodrome.trials.worker_log import WorkerLog
 
 _TICK_S = 0.02
+_IDLE_TICK_S = 0.25
 _LONG_TRIAL_S = 0.05
 """A trial that runs longer hands back the jobs that wait behind it."""
 _OOM_SCORE_ADJ = 500
@@ -50,10 +51,7 @@ def run_worker(
     watcher.start()
     function = _load(source, link)
     context = link.wait_for_context()
-    path = str(Path(context.log_dir, f"worker-{slot.index}-{os.getpid()}.log")) if context.log_dir else ""
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    link.tell((wire.LOG_OPENED, path, log.open(path)))
+    _open_log(log, context, slot, link)
     while True:
         _run(link.next_job(), function, context, slot, link, log, watcher)
 
@@ -90,6 +88,20 @@ def _load(source: PackedObjective, link: WorkerLink) -> Objective:
         signal.pause()  # the controller ends this process
         raise
     return function
+
+
+def _open_log(log: WorkerLog, context: StudyContext, slot: Slot, link: WorkerLink) -> None:
+    """From here on, what is printed goes to this worker's file; the controller hears which, or why that can't be."""
+    path = str(Path(context.log_dir, f"worker-{slot.index}-{os.getpid()}.log")) if context.log_dir else ""
+    try:
+        if path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        link.tell((wire.LOG_OPENED, path, log.open(path)))
+    except OSError as error:
+        hint = "make room there, or choose another place for the store: its logs stand beside it"
+        link.tell((wire.LOAD_ERROR, "The trials' output can't be written", f"{path}: {error.strerror}", "", hint, ""))
+        signal.pause()  # the controller ends this process
+        raise
 
 
 def _prepare(slot: Slot, fault_file: IO[bytes]) -> None:
@@ -151,7 +163,7 @@ class _Watcher(threading.Thread):
 
     def _watch(self, wait: Callable[[float], list[tuple[int, int]]]) -> None:
         while True:
-            if wait(_TICK_S * 1000):
+            if wait((_TICK_S if self.running is not None else _IDLE_TICK_S) * 1000):
                 for _, number, reason in self._control.receive():
                     self._link.stops[number] = reason
                 if self._control.at_end:

@@ -23,7 +23,7 @@ class WorkerHandle:
     Attributes:
         key: Unique among all workers of an executor.
         pid: 0 until the launcher tells it.
-        ready: Whether it has loaded the objective.
+        ready: Whether it has loaded the objective and can run trials.
         has_context: Whether it knows the study.
         retiring: Whether it is being ended because of what a trial left behind.
         jobs: The trials that it was given and has not finished, in order, with the count of processes killed for

@@ -5,6 +5,7 @@ A silent trial costs one ``fstat`` and no file. One that prints without end keep
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -81,5 +82,5 @@ class WorkerLog:
     @staticmethod
     def _flush() -> None:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
+            with contextlib.suppress(Exception):  # closed, or an object of the user's own
                 stream.flush()

@@ -40,7 +40,8 @@ class RecordingHost:
         if name == "refused":
             raise SpaceError("Parameter 'refused' was a float before", given="int", allowed="float")
         self.asked.append((name, domain))
-        return domain["options"][-1] if domain["type"] == "choice" else domain["low"]
+        value: ParamValue = domain["options"][-1] if domain["type"] == "choice" else domain["low"]
+        return value
 
     def should_stop(self, number: int) -> bool:
         steps = [e.step for e in self.events if isinstance(e, Reported) and e.number == number]

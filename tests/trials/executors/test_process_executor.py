@@ -279,6 +279,25 @@ class TestProcessExecutor(ExecutorContract):
             executor.close()
         assert f"{file}:2" in caught.value.given
 
+    def test_a_log_folder_that_can_not_be_made_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "logs").write_text("a file")
+        with self.running(tmp_path, "return 1.0") as running, pytest.raises(ObjectiveError, match="can't be written"):
+            running.launch(0)
+
+    def test_an_objective_that_replaces_standard_output_runs_on(self, tmp_path: Path) -> None:
+        body = """
+            import sys
+            class Tee:
+                def write(self, text): sys.__stdout__.write(text)
+            sys.stdout = Tee()
+            print("through")
+            sys.stderr.close()
+        """
+        with self.running(tmp_path, body) as running:
+            assert running.run(0) == Returned(0, {})
+            assert running.host.printed(0) == "through\n"
+            assert running.run(1) == Returned(1, {})
+
     def test_a_killed_controller_leaves_no_process(self, tmp_path: Path) -> None:
         """Not its workers, not a worker stuck in a trial, not what that trial started."""
         script = tmp_path / "controller.py"
