@@ -131,3 +131,16 @@ class ArtifactRow(NamedTuple):
     """First byte of the trial's part."""
     end: int
     """One past its last byte; -1 while it is still being written."""
+
+
+class CheckpointRow(NamedTuple):
+    """A trial's saved state, from which it can go on."""
+
+    trial_id: int
+    step: int
+    path: str
+    """Relative to the folder that the store is in."""
+    sha256: str
+    """Of the file, in hex digits."""
+    size_bytes: int
+    created_at: float

@@ -1,0 +1,66 @@
+"""Reading a study's log back in order, with or without its reports."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import sqlite3
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+
+from velodrome.records import TRIALS_PER_STUDY, EventRow
+from velodrome.store.faults import store_error
+
+_PAGE = 20_000
+_EVENTS = (
+    "SELECT study_id, seq, at, kind, number, data FROM events WHERE study_id = ? AND seq > ? ORDER BY seq "
+    f"LIMIT {_PAGE}"
+)
+_REPORTS = (
+    "SELECT seq, at, trial_id, step, value FROM metrics WHERE trial_id >= ? AND trial_id < ? AND name = ? ORDER BY seq"
+)
+
+
+def read_log(conn: sqlite3.Connection, path: Path, study_id: int, metric: str | None) -> Iterator[EventRow]:
+    """The events of a study by ``seq``; with a metric, its reports among them (see ``Reader.events``).
+
+    Without a metric the log is read in pages, each a transaction of its own: it only ever grows at its end.
+
+    Raises:
+        StoreError: If the store can't be read.
+    """
+    events = _events(conn, study_id)
+    rows = events if metric is None else heapq.merge(events, _reports(conn, study_id, metric), key=itemgetter(1))
+    try:
+        yield from rows
+    except sqlite3.Error as error:
+        raise store_error(error, path, "reading the log") from error
+
+
+def _events(conn: sqlite3.Connection, study_id: int) -> Iterator[EventRow]:
+    last_seq = 0
+    while rows := conn.execute(_EVENTS, (study_id, last_seq)).fetchall():
+        yield from map(EventRow._make, rows)
+        last_seq = rows[-1][1]
+
+
+def _reports(conn: sqlite3.Connection, study_id: int, metric: str) -> Iterator[EventRow]:
+    """The reports of one metric: one cursor, which holds the moment that all pages of the log are read at."""
+    first, name = study_id * TRIALS_PER_STUDY, json.dumps(metric)
+    cursor = conn.execute(_REPORTS, (first, first + TRIALS_PER_STUDY, metric))
+    try:
+        for seq, at, trial_id, step, value in cursor:
+            data = f"[{step}, {{{name}: {_json(value)}}}]"
+            yield EventRow(study_id, seq, at, "reported", trial_id - first, data)
+    finally:
+        cursor.close()
+
+
+def _json(value: float | None) -> str:
+    if value is None:
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return repr(value)
