@@ -124,7 +124,7 @@ class Controller:
             return trial.params[name]
         rng = generator(self.study.seed, "suggest", number, name)
         history = self.table.history
-        value = self._sampler.suggest_param(number, name, domain_from_json(domain), history, rng)
+        value = self._sampler.suggest_param(number, name, domain_from_json(domain, name), history, rng)
         self.happened(ev.ParamSuggested(number, name, domain, value))
         return value
 

@@ -143,7 +143,7 @@ class TrialTable:
 
     def _param_suggested(self, event: ev.ParamSuggested) -> list[Command]:
         trial = self.live[event.number]
-        self.history.add_param(event.number, event.name, domain_from_json(event.domain), event.value)
+        self.history.add_param(event.number, event.name, domain_from_json(event.domain, event.name), event.value)
         trial.params[event.name] = event.value
         return []
 
