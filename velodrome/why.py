@@ -263,7 +263,7 @@ def _study_headline(study: StudyRow, counts: Mapping[str, int]) -> str:
         case "running":
             return f"running in process {study.owner_pid} on {study.owner_host}: {so_far} so far"
         case "died":
-            return f"its process {study.owner_pid} is gone without a word, after {so_far}; velo resume goes on"
+            return f"died: its process {study.owner_pid} is gone without a word, after {so_far}; velo resume goes on"
         case "finished":
             return f"finished with {so_far}{f': {study.note}' if study.note else ''}"
         case state:

@@ -20,7 +20,7 @@ from velodrome.types import Goal
 @store_option
 @json_option
 def best(study: str, store: Path, as_json: bool) -> None:
-    """Show the best trial of a study: its value and its parameters.
+    """Show the best trial of a study.
 
     With several goals: all trials that no other beats in every goal (the Pareto front).
     """

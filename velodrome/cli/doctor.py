@@ -17,8 +17,11 @@ _COLOURS = {"ok": "green", "warn": "yellow", "bad": "red"}
 @store_option
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, store: Path, as_json: bool) -> None:
-    """Check this machine and the store. Exits with 1 where something is bad; a warning can be lived with."""
+def doctor(ctx: click.Context, /, store: Path, as_json: bool) -> None:
+    """Check this machine and the store.
+
+    Exits with 1 where something is bad; a warning can be lived with.
+    """
     from velodrome.doctor import Status, checks
 
     found = checks(store)

@@ -60,7 +60,7 @@ def _show(error: VeloError, ctx: click.Context | None) -> None:
     if theirs:
         note(theirs.rstrip())
     note(f"{_label()} {error}")
-    if store_hint(ctx) and "velo " in error.hint:
+    if store_hint(ctx) and "velo " in error.hint and "--store" not in error.hint:
         note(f"  note: with{store_hint(ctx)}, as here")
 
 

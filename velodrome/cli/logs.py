@@ -27,7 +27,7 @@ _CHUNK_BYTES = 1 << 20
 @store_option
 @json_option
 def logs(study: str, trial: str | None, follow: bool, tail: int | None, store: Path, as_json: bool) -> None:
-    """Print what a trial printed, or what all trials of a study printed, one after the other.
+    """Print what a trial printed, or all trials of a study.
 
     A trial that was started again has a log for each attempt. With the inline executor trials print to the terminal,
     and nothing is kept.

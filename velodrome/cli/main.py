@@ -17,12 +17,12 @@ COMMANDS = {
     "sweep": "Run a new study: search the hyperparameters of an objective.",
     "resume": "Go on with a study that was stopped, killed or finished.",
     "stop": "Stop a running study in order; nothing is lost.",
-    "ls": "List the studies in the store.",
+    "ls": "List the studies in the store, the newest first.",
     "show": "Show a study, or one of its trials.",
     "best": "Show the best trial of a study.",
     "why": "Tell why a trial or a study ended as it did, and what to try.",
-    "logs": "Print what trials printed; -f follows a running one.",
-    "query": "Ask the store a question in SQL.",
+    "logs": "Print what a trial printed, or all trials of a study.",
+    "query": "Ask the store a question in SQL; it can only read.",
     "doctor": "Check this machine and the store.",
 }
 """Every command with its short help: ``velo --help`` is made from this alone."""
@@ -98,7 +98,7 @@ class VeloGroup(click.Group):
 def cli() -> None:
     """AutoML and reinforcement-learning experiments: sweeps that survive, results you can query.
 
-    Start with: velo sweep FILE. Then: velo best, velo show, velo why, velo query.
+    Start with: velo sweep FILE. Then: velo best, show, why and query.
     """
 
 

@@ -23,11 +23,11 @@ from velodrome.cli.output import cell, note, out, out_table, to_json
 @store_option
 @json_option
 def query(sql: str, as_csv: bool, limit: int | None, store: Path, as_json: bool) -> None:
-    """Ask the store a question in SQL; `-` reads it from stdin. It can only read, so nothing can break.
+    """Ask the store a question in SQL; it can only read.
 
-    The tables are studies, trials, params, metrics, events, decisions and artifacts; the view leaderboard has the
-    completed trials, best first, and each study has a view of its own. On a terminal wide columns are cut; a pipe,
-    --csv and --json get everything.
+    `-` reads the question from stdin. The tables are studies, trials, params, metrics, events, decisions and artifacts;
+    the view leaderboard has the finished trials, best first, and each study has a view of its own, study_NAME. On a
+    terminal wide columns are cut; a pipe, --csv and --json get everything.
     """
     from velodrome.errors import UsageError
     from velodrome.store.reader import Reader

@@ -22,7 +22,7 @@ from velodrome.cli.summary import conclude
 @json_option
 @click.pass_context
 def resume(
-    ctx: click.Context, study: str, trials: int | None, objective: str | None, store: Path, as_json: bool,
+    ctx: click.Context, /, study: str, trials: int | None, objective: str | None, store: Path, as_json: bool,
     executor: str | None, workers: int | None, timeout: float | None, quiet: bool,
 ) -> None:
     """Go on with a study that was stopped, killed or finished.
@@ -32,15 +32,16 @@ def resume(
     """
     from velodrome import api
 
-    started_at = time.monotonic()
     found = api.load_study(study, store=store)
     if found.state == "finished" and (trials is None or trials <= found.row.trials):
         more = f"velo resume {study}{store_hint(ctx)} --trials {2 * found.row.trials}"
         note(f"{study} is finished; for more trials: {more}")
+        conclude(ctx, found, None, as_json=as_json)
     else:
+        started_at = time.monotonic()
         with prints_to_stderr():
             found = api.resume(
                 study, objective, trials=trials, store=store, executor=executor, workers=workers, timeout_s=timeout,
                 progress=not quiet,
             )
-    conclude(ctx, found, time.monotonic() - started_at, as_json=as_json)
+        conclude(ctx, found, time.monotonic() - started_at, as_json=as_json)

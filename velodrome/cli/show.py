@@ -27,7 +27,11 @@ from velodrome.types import Goal
 @store_option
 @json_option
 def show(study: str, trial: str | None, top: int, store: Path, as_json: bool) -> None:
-    """Show a study: its settings, its space, its counts and best trials. Or one of its trials, with its reports."""
+    """Show a study, or one of its trials.
+
+    Of a study: its settings, its space, its counts and its best trials. Of a trial: its parameters, metrics, reports
+    and what the scheduler decided.
+    """
     name, chosen = split_target(study, trial)
     with Reader(store) as reader:
         row = reader.study(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -25,10 +26,11 @@ _LOOK_EVERY_S = 0.05
 @duration_option("--wait", default="30s", show_default=True, help="How long to wait for it.")
 @store_option
 @click.pass_context
-def stop(ctx: click.Context, study: str, wait: float, store: Path) -> None:
-    """Stop a running study in order; nothing is lost, and velo resume goes on with it.
+def stop(ctx: click.Context, /, study: str, wait: float, store: Path) -> None:
+    """Stop a running study in order; nothing is lost.
 
-    A study that does not run is left as it is. If the process does not end in time, a second stop ends it at once.
+    velo resume goes on with it. A study that does not run is left as it is. If the process does not end in time, a
+    second stop ends it at once.
     """
     from velodrome.store.reader import Reader
     from velodrome.why import owner_of, state_of
@@ -51,7 +53,7 @@ def stop(ctx: click.Context, study: str, wait: float, store: Path) -> None:
 
 
 def end(owner: Owner, study: str, wait_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Sends SIGTERM to the process and waits until it is gone.
+    """Sends SIGTERM to the process, which was found alive just now, and waits until it is gone.
 
     Raises:
         StudyBusyError: If it is on another host, belongs to somebody else, or does not end in time.
@@ -69,12 +71,12 @@ def end(owner: Owner, study: str, wait_s: float, sleep: Callable[[float], None] 
         raise StudyBusyError(
             f"Study {study!r} is run by another user", given=where, hint="ask them, or use sudo"
         ) from None
-    waited_s = 0.0
-    while owner.is_alive:
-        if waited_s >= wait_s:
-            raise StudyBusyError(
-                f"Study {study!r} was told to stop and still runs after {wait_s:g} s", given=where,
-                hint=f"velo stop {study} once more: that ends it at once, and velo resume still works",
-            )
+    for _ in range(math.ceil(wait_s / _LOOK_EVERY_S)):
+        if not owner.is_alive:
+            return
         sleep(_LOOK_EVERY_S)
-        waited_s += _LOOK_EVERY_S
+    if owner.is_alive:
+        raise StudyBusyError(
+            f"Study {study!r} was told to stop and still runs after {wait_s:g} s", given=where,
+            hint=f"velo stop {study} once more: that ends it at once, and velo resume still works",
+        )

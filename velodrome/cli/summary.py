@@ -13,15 +13,23 @@ from velodrome.study import Study, TrialResult
 from velodrome.types import TrialState
 
 
-def conclude(ctx: click.Context, study: Study, elapsed_s: float, *, as_json: bool) -> None:
-    """Prints how a study that was just run stands; exits with 1 where not one trial has completed."""
+def conclude(ctx: click.Context, study: Study, elapsed_s: float | None, *, as_json: bool) -> None:
+    """Prints how a study stands; exits with 1 where not one trial has completed.
+
+    Args:
+        ctx: The command.
+        study: The study.
+        elapsed_s: How long it was run just now; None where there was nothing to run.
+        as_json: Print JSON on stdout, and not the best trial's line.
+    """
     row = study.row
     with Reader(study.store) as reader:
         counts = reader.counts(row.id)
     best = study.top(1) if study.goal.is_single else study.front
     finished = num_finished(counts)
     parts = [f"{counts[s]} {s}" for s in TrialState if counts.get(s)]
-    note(f"{row.name}: {finished} of {row.trials} trials in {seconds(elapsed_s)}: {', '.join(parts) or 'none'}")
+    took = "" if elapsed_s is None else f" in {seconds(elapsed_s)}"
+    note(f"{row.name}: {finished} of {row.trials} trials{took}: {', '.join(parts) or 'none'}")
     if row.note:
         note(f"{row.state}: {row.note}")
     _tell_best(study, best)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from velodrome.cli.failures import store_hint
 from velodrome.cli.options import json_option, split_target, store_option, study_and_trial
 from velodrome.cli.output import cell, note, number, out, out_heading, out_json, pairs
 from velodrome.types import Failure
@@ -19,7 +20,8 @@ from velodrome.why import Divergence, StudyStory, TrialStory
 @study_and_trial
 @store_option
 @json_option
-def why(study: str, trial: str | None, store: Path, as_json: bool) -> None:
+@click.pass_context
+def why(ctx: click.Context, /, study: str, trial: str | None, store: Path, as_json: bool) -> None:
     """Tell why a trial or a study ended as it did, and what to try.
 
     Of a trial: what happened, the line of your code, your traceback. Of a study: why it stopped, and its failed
@@ -37,7 +39,7 @@ def why(study: str, trial: str | None, store: Path, as_json: bool) -> None:
     elif isinstance(story, TrialStory):
         _tell_trial(story)
     else:
-        _tell_study(story)
+        _tell_study(story, store_hint(ctx))
 
 
 def _tell_trial(story: TrialStory) -> None:
@@ -57,7 +59,7 @@ def _tell_trial(story: TrialStory) -> None:
     _tell_advice(story.advice)
 
 
-def _tell_study(story: StudyStory) -> None:
+def _tell_study(story: StudyStory, store: str) -> None:
     out(f"study {story.study} {story.headline}")
     shown = {state: count for state, count in story.counts.items() if count}
     if shown:
@@ -73,7 +75,7 @@ def _tell_study(story: StudyStory) -> None:
         out(f"  trials {numbers}" if group.count > 1 else f"  trial {numbers}")
         _tell_failure(group.failure, "")
         _tell_advice(group.advice)
-        note(f"more: velo why {story.study} {group.numbers[0]}")
+        note(f"more: velo why {story.study} {group.numbers[0]}{store}")
 
 
 def _tell_failure(failure: Failure, before: str) -> None:
