@@ -16,7 +16,7 @@ import click
 from velodrome.cli.output import note, style
 from velodrome.errors import Interrupted, VeloError, nearest
 
-EXPECTED = (VeloError, click.ClickException, KeyboardInterrupt, BrokenPipeError)
+EXPECTED = (VeloError, click.ClickException, KeyboardInterrupt, OSError)
 """What a command may end with through no fault of ours."""
 
 STORE_GIVEN = "velodrome.store_given"
@@ -38,6 +38,12 @@ def report(error: BaseException, ctx: click.Context | None) -> int:
         case BrokenPipeError():
             _silence_stdout()
             return 141
+        case OSError():
+            note(f"{_label()} The system refused something: {error.strerror or error}.")
+            if error.filename is not None:
+                note(f"  given: {error.filename}")
+            _silence_stdout()
+            return 1
         case _:
             return 130
 

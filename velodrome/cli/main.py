@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from velodrome import __version__
 from velodrome.cli import failures
+from velodrome.cli.output import prepare_streams
 
 COMMANDS = {
     "sweep": "Run a new study: search the hyperparameters of an objective.",
@@ -84,8 +85,9 @@ class VeloGroup(click.Group):
     ) -> None:
         """Runs the command line and exits with its code."""
         extra.pop("standalone_mode", None)
+        words = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
-            code = super().main(args, prog_name, standalone_mode=False, **extra)
+            code = super().main(words, prog_name, standalone_mode=False, **extra)
         except click.ClickException as error:
             code = failures.report(error, None)
         except Exception as error:
@@ -104,4 +106,5 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    prepare_streams()
     cli.main(prog_name="velo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -10,7 +11,8 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import click
 
@@ -27,6 +29,16 @@ def out(text: str) -> None:
 def note(text: str) -> None:
     """Prints anything else: a line on stderr."""
     click.echo(text, err=True)
+
+
+def prepare_streams() -> None:
+    """Makes sure that printing never fails for what is printed: a closed stream swallows, a narrow encoding escapes."""
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def prints_to_stderr() -> AbstractContextManager[object]:
@@ -113,6 +125,11 @@ def out_heading(text: str) -> None:
     """Prints a heading after an empty line."""
     out("")
     out(style(text, sys.stdout, bold=True))
+
+
+def _nowhere(mode: str) -> TextIO:
+    stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open to the end, as the one it stands for
+    return cast("TextIO", stream)
 
 
 def _line(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
