@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,7 +52,7 @@ class Space:
         SpaceError: If a domain or a constraint makes no sense; it names the parameter.
     """
 
-    __slots__ = ("_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
+    __slots__ = ("_coders", "_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
 
     def __init__(
         self, domains: Mapping[str, Domain] | None = None, /, *,
@@ -71,6 +71,9 @@ class Space:
                         given=repr(name), allowed=_listed(self._domains), hint=nearest(name, self._domains),
                     )
         self._decoders = [(c.name, c.domain.from_unit) for c in self._columns] if not self.conditions else None
+        self._coders: list[tuple[str, Callable[[Any], float]]] = [
+            (c.name, c.domain.code if isinstance(c.domain, Choice) else float) for c in self._columns
+        ]
         self._hash_order = [(c.name, _hash_of(c.name), c.domain.code) for c in sorted(self._columns)]
 
     # ---- what it is
@@ -238,7 +241,7 @@ class Space:
 
         Not handled: values outside their domain; ``check`` them first.
         """
-        return [c.domain.code(params[c.name]) if c.name in params else math.nan for c in self._columns]
+        return [code(params[name]) if name in params else math.nan for name, code in self._coders]
 
     def from_row(self, row: Sequence[float] | NDArray[np.float64]) -> Params:
         """The configuration that ``to_row`` wrote, exactly."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +29,8 @@ from velodrome.trials.table import TrialTable
 from velodrome.types import Params, ParamValue, Suggestion, TrialState
 
 COMMIT_EVERY_S = 0.04
+_PAGE = 4000
+"""How many events a replay reads at once."""
 _ASKS = 50
 """How often a sampler is asked again for a configuration that the study had already."""
 
@@ -139,18 +143,21 @@ class Controller:
 
         The commands are dropped: they were carried out when the log was written.
         """
-        loads, kinds, handle, facts = json.loads, ev.EVENTS, self.table.handle, self._facts
-        for _, _, at, kind, number, data in rows:
-            fields = loads(data)
-            if number is None:
-                handle(kinds[kind](*fields))
-                continue
-            if kind == "suggested":
-                facts[number] = _Facts(trial_seed(self.study.seed, number), at)
-            elif kind in ("returned", "quit"):
-                fields = [_with_nan(field) for field in fields]
-            handle(kinds[kind](number, *fields))
-        self._facts = {number: facts[number] for number in self.table.live}
+        kinds, handle, suggested_at = ev.EVENTS, self.table.handle, array("d")
+        while page := list(islice(rows, _PAGE)):
+            data = json.loads(f"[{','.join([row.data for row in page])}]")  # many at once: half the time
+            for (_, _, at, kind, number, _), fields in zip(page, data, strict=True):
+                if number is None:
+                    handle(kinds[kind](*fields))
+                    continue
+                if kind == "suggested":
+                    suggested_at.append(at)  # by number: numbers have no gaps
+                elif kind in ("returned", "quit"):
+                    fields = map(_with_nan, fields)  # noqa: PLW2901 - the same fields, read
+                handle(kinds[kind](number, *fields))
+        self._facts = {
+            number: _Facts(trial_seed(self.study.seed, number), suggested_at[number]) for number in self.table.live
+        }
         self.committed_finished = self.table.num_finished
         self._note_history()
 
@@ -361,4 +368,6 @@ def _finite(value: Any) -> Any:
 
 def _with_nan(field: Any) -> Any:
     """Metrics as they were before ``_dumps`` wrote null for NaN."""
-    return {k: math.nan if v is None else v for k, v in field.items()} if isinstance(field, dict) else field
+    if not isinstance(field, dict) or None not in field.values():
+        return field
+    return {k: math.nan if v is None else v for k, v in field.items()}
