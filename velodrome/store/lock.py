@@ -9,6 +9,7 @@ The kernel drops the lock when its process dies, however it dies.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -18,8 +19,7 @@ from types import TracebackType
 from velodrome.errors import StoreError
 from velodrome.store.faults import os_error
 
-_SHORTEST_PAUSE_S = 0.0002
-_LONGEST_PAUSE_S = 0.005
+_PAUSE_S = 0.0003
 
 
 class FileLock:
@@ -63,14 +63,12 @@ class FileLock:
             self._fd = -1
 
     def _wait(self) -> None:
-        deadline, pause_s = time.monotonic() + self._timeout_s, _SHORTEST_PAUSE_S
+        """Asks again and again at short and equal pauses: longer ones for whoever waits longer would starve it."""
+        deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
-            time.sleep(pause_s)
-            try:
+            time.sleep(_PAUSE_S)
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
-            else:
                 return
         raise StoreError(
             "Another process kept the store to itself for too long",

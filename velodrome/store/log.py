@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from velodrome.records import TRIALS_PER_STUDY, EventRow
+from velodrome.store.connect import open_readonly
 from velodrome.store.faults import store_error
 
 _PAGE = 20_000
@@ -23,20 +24,26 @@ _REPORTS = (
 )
 
 
-def read_log(conn: sqlite3.Connection, path: Path, study_id: int, metric: str | None) -> Iterator[EventRow]:
+def read_log(path: Path, study_id: int, metric: str | None) -> Iterator[EventRow]:
     """The events of a study by ``seq``; with a metric, its reports among them (see ``Reader.events``).
 
-    Without a metric the log is read in pages, each a transaction of its own: it only ever grows at its end.
+    Without a metric the log is read in pages, each a transaction of its own: it only ever grows at its end. With one,
+    everything is read in one transaction.
 
     Raises:
         StoreError: If the store can't be read.
     """
-    events = _events(conn, study_id)
-    rows = events if metric is None else heapq.merge(events, _reports(conn, study_id, metric), key=itemgetter(1))
+    conn = open_readonly(path)
     try:
-        yield from rows
+        if metric is None:
+            yield from _events(conn, study_id)
+        else:
+            conn.execute("BEGIN")
+            yield from heapq.merge(_events(conn, study_id), _reports(conn, study_id, metric), key=itemgetter(1))
     except sqlite3.Error as error:
         raise store_error(error, path, "reading the log") from error
+    finally:
+        conn.close()
 
 
 def _events(conn: sqlite3.Connection, study_id: int) -> Iterator[EventRow]:
@@ -47,15 +54,9 @@ def _events(conn: sqlite3.Connection, study_id: int) -> Iterator[EventRow]:
 
 
 def _reports(conn: sqlite3.Connection, study_id: int, metric: str) -> Iterator[EventRow]:
-    """The reports of one metric: one cursor, which holds the moment that all pages of the log are read at."""
     first, name = study_id * TRIALS_PER_STUDY, json.dumps(metric)
-    cursor = conn.execute(_REPORTS, (first, first + TRIALS_PER_STUDY, metric))
-    try:
-        for seq, at, trial_id, step, value in cursor:
-            data = f"[{step}, {{{name}: {_json(value)}}}]"
-            yield EventRow(study_id, seq, at, "reported", trial_id - first, data)
-    finally:
-        cursor.close()
+    for seq, at, trial_id, step, value in conn.execute(_REPORTS, (first, first + TRIALS_PER_STUDY, metric)):
+        yield EventRow(study_id, seq, at, "reported", trial_id - first, f"[{step}, {{{name}: {_json(value)}}}]")
 
 
 def _json(value: float | None) -> str:

@@ -69,6 +69,8 @@ def _rest(conn: sqlite3.Connection, cursor: sqlite3.Cursor, path: Path, sql: str
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _view: str | None) -> int:
+    if action == sqlite3.SQLITE_UPDATE and first in ("sqlite_master", "sqlite_schema"):
+        return sqlite3.SQLITE_OK  # SQLite asks so for json_each and its like; nobody can change these tables
     if action in _READS and not (action == sqlite3.SQLITE_FUNCTION and second == "load_extension"):
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first is not None and first.lower() in _DESCRIBING_PRAGMAS:

@@ -156,7 +156,7 @@ class Reader:
         Raises:
             StoreError: If the store can't be read; while iterating, too.
         """
-        return read_log(self._conn, self.path, study_id, metric)
+        return read_log(self.path, study_id, metric)
 
     def last_seq(self, study_id: int) -> int:
         """The number of the last event or report in a study's log; 0 where it is empty.

@@ -38,7 +38,7 @@ def read_stamp(conn: sqlite3.Connection) -> Stamp:
     return Stamp(application_id, version, not has_tables)
 
 
-def check_stamp(stamp: Stamp, path: Path, version: int = VERSION) -> None:
+def check_stamp(stamp: Stamp, path: Path) -> None:
     """Refuses a database that is no store, or that a newer velodrome wrote. An empty one passes.
 
     Raises:
@@ -49,25 +49,26 @@ def check_stamp(stamp: Stamp, path: Path, version: int = VERSION) -> None:
             "That SQLite file is not a velodrome store", given=str(path),
             allowed="a store that velodrome made, or a new file", hint="name another file with --store",
         )
-    if stamp.version > version:
+    if stamp.version > VERSION:
         raise StoreError(
             "The store was written by a newer version of velodrome", given=f"{path} (schema version {stamp.version})",
-            allowed=f"schema version {version} or older",
+            allowed=f"schema version {VERSION} or older",
             hint="pip install --upgrade velodrome, or name another file with --store; this one was not touched",
         )
 
 
-def migrate(conn: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(conn: sqlite3.Connection, migrations: Sequence[Migration] | None = None) -> None:
     """Brings a store, or an empty database, to the newest version, in one transaction: all steps or none.
 
     Args:
         conn: A connection in autocommit mode (``isolation_level=None``) with no transaction open.
-        migrations: Every step from the first version on.
+        migrations: Every step from the first version on; ``MIGRATIONS`` where None.
     """
     from sqlite_utils import Database
 
     from velodrome.store.views import make_views
 
+    migrations = MIGRATIONS if migrations is None else migrations
     conn.execute("BEGIN IMMEDIATE")
     try:
         db = Database(conn, recursive_triggers=False, execute_plugins=False)

@@ -9,8 +9,7 @@ The calling loop::
             if it_is_time:                      # every few tens of milliseconds
                 writer.commit(durable=True)     # what is committed now is never lost
 
-Each process has a writer of its own, and a study belongs to one process at a time (``claim_study``); several processes
-may write different studies into one store at once.
+A study belongs to one process at a time (``claim_study``); several may write different studies into a store at once.
 """
 
 from __future__ import annotations
@@ -273,10 +272,8 @@ class Writer:
         try:
             log_bytes = self._log.stat().st_size
         except FileNotFoundError:
-            raise StoreError(
-                "The store was moved or removed while it was in use", given=str(self.path),
-                hint="what was written since is lost with it; start again with a new store",
-            ) from None
+            raise StoreError("The store was moved or removed while it was in use", given=str(self.path),
+                             hint="what was written since is lost with it; start again with a new store") from None
         if log_bytes < self._log_bytes:  # the log was copied as a whole and has started over
             self._checkpoint_at_bytes = _CHECKPOINT_BYTES
         self._log_bytes = log_bytes
