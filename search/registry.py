@@ -26,6 +26,11 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 """The options of each, where it is this file that checks their names."""
 
 
+def learns(sampler: str) -> bool:
+    """Whether the sampler of this name suggests by the results so far, so that it should not be asked early."""
+    return sampler.partition(":")[0] not in ("random", "grid", "sobol")
+
+
 def make_sampler(text: str, *, seed: int) -> Sampler:
     """The sampler that a text such as ``"grid:points=7"`` or ``"tpe"`` means.
 

@@ -153,9 +153,13 @@ class Lost(NamedTuple):
 
 
 class GivenBack(NamedTuple):
-    """The trial was handed to a worker and never ran to an end: the study was interrupted, or the worker died first."""
+    """The trial was handed to a worker and has no end: the study was interrupted, or another place came free sooner.
+
+    ``ran`` is False where the worker never came to start it, as for a trial that waited behind a long one.
+    """
 
     number: int
+    ran: bool = True
 
 
 class Closed(NamedTuple):

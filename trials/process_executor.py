@@ -113,8 +113,8 @@ class ProcessExecutor:
         self._selector.close()
         unfinished, self._running_at = self._running_at, {}
         if self._host is not None:
-            for number in unfinished:
-                self._host.happened(GivenBack(number))
+            for number, worker in unfinished.items():
+                self._host.happened(GivenBack(number, ran=number == next(iter(worker.jobs))))
 
     def pids(self) -> list[int]:
         """The process ids of the workers that have started."""
@@ -208,7 +208,7 @@ class ProcessExecutor:
         for number in numbers:
             del worker.jobs[number], self._running_at[number]
             if self._host is not None:
-                self._host.happened(GivenBack(number))
+                self._host.happened(GivenBack(number, ran=False))
 
     @staticmethod
     def _suggested(host: Host, number: int, name: str, domain: dict[str, object]) -> Message:
@@ -309,7 +309,7 @@ class ProcessExecutor:
         for job, _ in jobs:
             del self._running_at[job.number]
             if self._host is not None:
-                self._host.happened(GivenBack(job.number))
+                self._host.happened(GivenBack(job.number, ran=False))
 
     def _count_failed_start(self, worker: WorkerHandle, status: int, dump: str, tail: str) -> None:
         """Raises where the objective's own code, or bad luck that repeats, ends workers while they load it."""

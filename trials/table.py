@@ -214,7 +214,11 @@ class TrialTable:
 
     def _given_back(self, event: ev.GivenBack) -> list[Command]:
         trial = self.live.get(event.number)
-        return [] if trial is None else self._wait_again(trial, "given back by its worker before its end")
+        if trial is None:
+            return []
+        if not event.ran:
+            trial.attempt -= 1
+        return self._wait_again(trial, "interrupted before its end" if event.ran else "waited behind a long trial")
 
     # --- what the handlers share
 

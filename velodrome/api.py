@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from velodrome.errors import (
     UsageError,
     nearest,
 )
+from velodrome.location import log_dir, store_path
 from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
 from velodrome.records import StudyRow
 from velodrome.resources.allocator import plan
 from velodrome.resources.inventory import Inventory
-from velodrome.resources.request import ResourceRequest
+from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.resources.slots import Slot
 from velodrome.search.history import History
-from velodrome.search.registry import make_sampler, make_scheduler
+from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
@@ -117,7 +119,7 @@ def sweep(
         raise UsageError("A sweep needs trials", given=f"trials={trials}", allowed="1 or more")
     options = Options(executor, workers, resources, retries, breaker, timeout_s)
     source = ObjectiveSource.of(objective)
-    with _executor(source, options) as runner:
+    with _executor(source, options, sampler) as runner:
         info = runner.describe()
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
@@ -141,6 +143,7 @@ def resume(
     executor: str | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    take_over: bool = False,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Goes on with a study that was stopped, killed or finished, from exactly where its log ends.
@@ -153,6 +156,8 @@ def resume(
         executor: Another executor than before.
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
+        take_over: Take the study from a controller on another host, which can't be asked whether it still runs (a
+            container that is gone). Only when you know that it does not.
         progress: As for ``sweep``.
 
     Raises:
@@ -172,10 +177,10 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with _executor(source, options) as runner:
+    with _executor(source, options, row.sampler) as runner:
         _check_space(row, runner.describe(), options)
         with Writer(path) as writer:
-            return _run(runner, writer, name, row.trials if trials is None else trials, options, progress)
+            return _run(runner, writer, name, row.trials if trials is None else trials, options, progress, take_over)
 
 
 def create_study(
@@ -215,24 +220,23 @@ def open_store(store: str | os.PathLike[str] | None = None) -> Reader:
     return Reader(store_path(store))
 
 
-def store_path(store: str | os.PathLike[str] | None) -> Path:
-    """The store that is meant: what was given, else ``$VELODROME_STORE``, else ``velodrome.db`` here."""
-    return Path(store or os.environ.get("VELODROME_STORE") or "velodrome.db").expanduser().absolute()
-
-
 # --- wiring
 
 
 @contextmanager
-def _executor(source: ObjectiveSource, options: Options) -> Iterator[Executor]:
-    """The executor that the options name, over what of the machine they ask for; gone at the end."""
-    slots = plan(Inventory.detect(), ResourceRequest.parse(options.resources), options.workers).slots
+def _executor(source: ObjectiveSource, options: Options, sampler: str) -> Iterator[Executor]:
+    """The executor that the options name, over what of the machine they ask for; gone at the end.
+
+    A sampler that learns from results gets no trials queued ahead of them.
+    """
+    prefetch = 1 if learns(sampler) else 8
+    slots = _slots(source, options)
     runner: Executor
     match options.executor:
         case "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            runner = ProcessExecutor(source, list(slots))
+            runner = ProcessExecutor(source, slots, prefetch=prefetch)
         case "inline":
             from velodrome.trials.inline_executor import InlineExecutor
 
@@ -247,16 +251,24 @@ def _executor(source: ObjectiveSource, options: Options) -> Iterator[Executor]:
         runner.close()
 
 
+def _slots(source: ObjectiveSource, options: Options) -> list[Slot]:
+    """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
+    inventory, request = Inventory.detect(), ResourceRequest.parse(options.resources)
+    if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
+        request = replace(request, gpu_millis=AUTO_GPU)
+    return list(plan(inventory, request, options.workers).slots)
+
+
 def _run(
     runner: Executor, writer: Writer, name: str, target: int, options: Options,
-    progress: bool | Callable[[Progress], None],
+    progress: bool | Callable[[Progress], None], take_over: bool = False,
 ) -> Study:
     """Takes control of the study, runs it, and returns it."""
     line = ProgressLine() if progress is True else None
-    controller = _control(writer, name, options)
+    controller = _control(writer, name, options, take_over)
     writer.update_study(controller.study.id, trials=target)
     context = StudyContext(
-        name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(_log_dir(writer.path, name))
+        name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name))
     )
     try:
         manager = Manager(
@@ -270,9 +282,9 @@ def _run(
     return _conclude(controller, outcome, load_study(name, store=writer.path))
 
 
-def _control(writer: Writer, name: str, options: Options) -> Controller:
+def _control(writer: Writer, name: str, options: Options, take_over: bool = False) -> Controller:
     """Claims a study and brings a controller up to date with its log."""
-    row = writer.claim_study(name, Owner.current())
+    row = writer.claim_study(name, Owner.current(), force=take_over)
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
     table = TrialTable(
@@ -360,10 +372,6 @@ def _config(options: Options, *, define_by_run: bool) -> str:
 
 def _space(space: Space | None) -> str:
     return json.dumps((space or Space()).to_json())
-
-
-def _log_dir(store: Path, name: str) -> Path:
-    return store.with_suffix(".logs") / name
 
 
 def _now() -> float:

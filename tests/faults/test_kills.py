@@ -58,13 +58,14 @@ def test_a_launcher_that_is_killed_is_started_again(tmp_path: Path) -> None:
     check_whole(tmp_path, 30)
 
 
-def test_a_controller_that_is_killed_twenty_times_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_controller_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path, kills: int) -> None:
     objective = write_objective(tmp_path, pause=0.004)
     chance = random.Random(11)
-    count = 600
+    count = 30 * kills
     args = ["sweep", str(objective), "--trials", str(count), "--workers", "2", "--name", "s", "--seed", "5"]
     before: dict[int, tuple[object, ...]] = {}
-    for kill in range(20):
+    for kill in range(kills):
         process = start(tmp_path, *args)
         args = ["resume", "s"]
         wait_for(partial(_has_more_than, tmp_path, len(before), process))

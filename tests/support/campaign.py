@@ -36,10 +36,22 @@ def write_objective(folder: Path, text: str = OBJECTIVE, pause: float = 0.005) -
 
 def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     """A ``velo`` process in ``folder``."""
-    return subprocess.Popen(
+    return _Velo(
         [sys.executable, "-m", "velodrome", *args], cwd=folder, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
+
+
+class _Velo(subprocess.Popen[str]):
+    """A process that is dead and closed when the test is over, whatever the test did."""
+
+    def __del__(self) -> None:
+        for pipe in (self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+        if self.poll() is None:
+            self.kill()
+            self.wait()
 
 
 def velo(folder: Path, *args: str, timeout_s: float = 120.0) -> tuple[int, str, str]:

@@ -138,6 +138,16 @@ def test_a_lost_trial_waits_again_and_starts_from_nothing() -> None:
     table.check()
 
 
+def test_a_trial_that_was_given_back_unstarted_was_not_attempted() -> None:
+    table = a_table()
+    run(table, 0)
+    table.handle(ev.GivenBack(0, ran=False))
+    assert table.next() == ev.Launch(0, 1, {"x": 0.5})
+    table.handle(ev.Launched(0, "w", "cpu"))
+    table.handle(ev.GivenBack(0))
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5})
+
+
 def test_losses_do_not_count_as_retries_but_end_at_last() -> None:
     table = a_table(policy=Policy(retries=1, max_losses=2))
     run(table, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from velodrome.cli.failures import STORE_GIVEN
 from velodrome.errors import UsageError, VeloError
+from velodrome.location import store_path
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -53,7 +53,7 @@ def complete_studies(ctx: click.Context, _param: click.Parameter, incomplete: st
     """For the shell: the studies whose names begin so; none where the store can't be read."""
     from velodrome.store.reader import Reader
 
-    with suppress(VeloError), Reader(ctx.params.get("store") or _store_at(None)) as reader:
+    with suppress(VeloError), Reader(ctx.params.get("store") or store_path()) as reader:
         rows = [row for row in reader.studies() if row.name.startswith(incomplete)]
         return [CompletionItem(row.name, help=row.state) for row in rows]
     return []
@@ -126,9 +126,4 @@ def split_target(study: str, trial: str | None) -> tuple[str, int | None]:
 def _take_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> Path:
     if value:
         ctx.meta[STORE_GIVEN] = value
-    return _store_at(value)
-
-
-def _store_at(value: str | None) -> Path:
-    """As ``velodrome.api.store_path``, without its imports: reading a store must start at once."""
-    return Path(value or os.environ.get("VELODROME_STORE") or "velodrome.db").expanduser().absolute()
+    return store_path(value)

@@ -17,13 +17,14 @@ from velodrome.cli.summary import conclude
 @study_argument
 @click.option("--trials", type=int, metavar="N", help="A new number of finished trials to reach.  [default: as before]")
 @click.option("--objective", metavar="FILE[:NAME]", help="Where the objective is now, if it has moved.")
+@click.option("--take-over", is_flag=True, help="Take it from a controller on another host that you know is gone.")
 @run_options
 @store_option
 @json_option
 @click.pass_context
 def resume(
-    ctx: click.Context, /, study: str, trials: int | None, objective: str | None, store: Path, as_json: bool,
-    executor: str | None, workers: int | None, timeout: float | None, quiet: bool,
+    ctx: click.Context, /, study: str, trials: int | None, objective: str | None, take_over: bool, store: Path,
+    as_json: bool, executor: str | None, workers: int | None, timeout: float | None, quiet: bool,
 ) -> None:
     """Go on with a study that was stopped, killed or finished.
 
@@ -42,6 +43,6 @@ def resume(
         with prints_to_stderr():
             found = api.resume(
                 study, objective, trials=trials, store=store, executor=executor, workers=workers, timeout_s=timeout,
-                progress=not quiet,
+                take_over=take_over, progress=not quiet,
             )
         conclude(ctx, found, time.monotonic() - started_at, as_json=as_json)

@@ -69,15 +69,18 @@ def claim(conn: sqlite3.Connection, name: str, owner: Owner, *, force: bool) -> 
 
     Raises:
         NotFoundError: If there is no study of that name.
-        StudyBusyError: If another process that still runs owns it, and not ``force``.
+        StudyBusyError: If another process owns it and runs, or runs on another host for all that can be seen from
+            here. ``force`` takes it from another host, never from a process that is seen to run.
     """
     row = get(conn, name)
     holder = Owner(row.owner_host, row.owner_pid, row.owner_started_at)
-    if row.owner_pid and holder != owner and not force and holder.is_alive:
-        where = "" if holder.is_here else f" on {holder.host}; from here it can't be seen whether that one still runs"
+    taken_over = force and not holder.is_here
+    if row.owner_pid and holder != owner and not taken_over and holder.is_alive:
         raise StudyBusyError(
             f"Study {row.name!r} is run by another process", given=f"process {holder.pid} on {holder.host}",
-            allowed="one process at a time", hint=f"velo stop {row.name}{where}",
+            allowed="one process at a time",
+            hint=f"velo stop {row.name}" if holder.is_here
+            else f"velo stop {row.name} on {holder.host}; if that host is gone: velo resume {row.name} --take-over",
         )
     claimed = row._replace(
         state="running", owner_host=owner.host, owner_pid=owner.pid, owner_started_at=owner.started_at, note=""
