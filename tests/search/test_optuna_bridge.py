@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.contracts.sampler_contract import SamplerContract
 from velodrome.errors import SpaceError, UsageError
 from velodrome.search.domains import Choice, Domain, Float, Int
 from velodrome.search.history import FinishedTrial, History
@@ -103,6 +104,29 @@ def finish_somehow(loop: Loop, number: int, value: float) -> None:
             loop.note("finish", number, TrialState.FAILED, None, None, FailureClass.USER)
         case _:
             loop.complete(number, value)
+
+
+# ---- the contract of every sampler
+
+
+class TestTpe(SamplerContract):
+    def make(self) -> Sampler:
+        return OptunaSampler("tpe", n_startup_trials=5)
+
+
+class TestGp(SamplerContract):
+    def make(self) -> Sampler:
+        return OptunaSampler("gp", n_startup_trials=11)
+
+
+class TestCmaEs(SamplerContract):
+    def make(self) -> Sampler:
+        return OptunaSampler("cmaes", popsize=4)
+
+
+class TestNsga2(SamplerContract):
+    def make(self) -> Sampler:
+        return OptunaSampler("nsga2", population_size=4)
 
 
 # ---- resume
