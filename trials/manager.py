@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -119,6 +119,13 @@ class Manager:
                     self._tell_progress()
             except KeyboardInterrupt:
                 outcome = self._interrupted(self._signum or signal.SIGINT)
+            except StoreError:
+                raise
+            except BaseException as error:
+                self._executor.close()
+                with suppress(StoreError):  # the first error is the one to tell
+                    controller.close(f"stopped by an error: {error}".partition("\n")[0], "stopped")
+                raise
             finally:
                 self._executor.close()
         controller.close(outcome.note, outcome.state)

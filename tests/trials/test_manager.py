@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.fakes import MemoryLog, ScriptedExecutor
 from velodrome.clock import FakeClock
-from velodrome.errors import StoreFullError
+from velodrome.errors import ObjectiveError, StoreFullError
 from velodrome.records import StudyRow
 from velodrome.search.domains import Choice, Float
 from velodrome.search.history import History
@@ -281,6 +281,22 @@ def test_a_store_that_stays_full_stops_the_study_with_the_error() -> None:
         Manager(controller, executor, CONTEXT, target=5).run()
     assert executor.closed
     assert clock.now() >= 10.0
+
+
+def test_an_error_of_the_executor_leaves_a_study_that_can_be_resumed() -> None:
+    log = MemoryLog()
+
+    def script(host: Host, job: Job) -> None:
+        if job.number == 2:
+            raise ObjectiveError("The objective's file is gone")
+        returns_x(host, job)
+
+    controller = a_controller(log)
+    with pytest.raises(ObjectiveError, match="is gone"):
+        Manager(controller, ScriptedExecutor(script), CONTEXT, target=5).run()
+    assert [row.state for row in log.trials.values()][:2] == ["completed", "completed"]
+    assert log.study["state"] == "stopped"
+    assert "is gone" in log.study["note"]
 
 
 def test_a_define_by_run_trial_gets_its_parameters_one_by_one() -> None:
