@@ -224,7 +224,8 @@ class TestProcessExecutor(ExecutorContract):
             os.kill(worker(running), signal.SIGKILL)
             running.until(lambda: len([e for e in running.host.events if not isinstance(e, Reported)]) == 5)
             assert isinstance(running.host.ending(2), Lost)
-            assert [running.host.ending(3), running.host.ending(4)] == [GivenBack(3, ran=False), GivenBack(4, ran=False)]
+            given_back = [GivenBack(3, ran=False), GivenBack(4, ran=False)]
+            assert [running.host.ending(3), running.host.ending(4)] == given_back
 
     def test_what_a_trial_leaves_behind_dies_with_its_worker(self, tmp_path: Path) -> None:
         body = """
