@@ -94,7 +94,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_no_module_loads_a_training_library_when_it_is_imported() -> None:
-    """A worker that trains nothing should not pay for torch. (Optuna's bridge needs Optuna, and learners need torch.)"""
+    """A worker that trains nothing should not pay for torch. (Optuna's bridge needs Optuna, learners torch.)"""
     names = [
         ".".join(Path(folder, file).relative_to(ROOT).with_suffix("").parts)
         for folder, _, files in os.walk(ROOT / "velodrome", followlinks=True)
