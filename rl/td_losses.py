@@ -1,0 +1,121 @@
+"""Losses of deep Q-learning: one-step or n-step, double, and the two distributional kinds, C51 and quantile regression.
+
+Shapes: ``[B]`` transitions, A actions, K atoms or quantiles. ``r`` is the reward of a transition, for n-step targets
+the discounted sum of n rewards; ``discount`` is what multiplies the value after it: ``gamma^n``, and 0 where the
+episode terminated (a truncated one keeps its discount). ``ReplayBuffer.sample`` gives both. Targets carry no gradient.
+Losses are per transition, ``[B]``, so that prioritised replay can weight them and read its priorities off them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from velodrome.rl.losses import huber
+
+
+@torch.no_grad()
+def q_target(r: Tensor, discount: Tensor, q_tp1: Tensor, q_tp1_select: Tensor | None = None) -> Tensor:
+    """``r + discount max_a q'(s', a)`` (Mnih et al. 2015), or double Q-learning's target (van Hasselt et al. 2016).
+
+    Args:
+        r: ``[B]``.
+        discount: ``[B]``.
+        q_tp1: ``[B, A]``, by the target network.
+        q_tp1_select: ``[B, A]``, by the online network, which then chooses the action (double); None for the maximum.
+
+    Returns:
+        ``[B]``.
+    """
+    if q_tp1_select is None:
+        return r + discount * q_tp1.amax(-1)
+    return r + discount * _taken(q_tp1, q_tp1_select.argmax(-1))
+
+
+def q_error(q_t: Tensor, a_t: Tensor, target: Tensor) -> Tensor:
+    """``target - q(s, a)``: its absolute value is the priority, ``huber`` of it the loss.
+
+    Args:
+        q_t: ``[B, A]``.
+        a_t: ``[B]``, int64.
+        target: ``[B]``.
+
+    Returns:
+        ``[B]``.
+    """
+    return target.detach() - _taken(q_t, a_t)
+
+
+@torch.no_grad()
+def project_categorical(r: Tensor, discount: Tensor, probs_tp1: Tensor, atoms: Tensor) -> Tensor:
+    """The distribution of ``r + discount Z``, moved onto the atoms (Bellemare et al. 2017, equation 7).
+
+    Each shifted atom, clipped to the range, gives its probability to its two neighbours by nearness.
+
+    Args:
+        r: ``[B]``.
+        discount: ``[B]``.
+        probs_tp1: ``[B, K]``, the distribution of the return at s' under the chosen action.
+        atoms: ``[K]``, evenly spaced, ascending, ``K >= 2``.
+
+    Returns:
+        ``[B, K]``; rows sum to what those of ``probs_tp1`` do. Uses ``B K^2`` numbers of memory, and gives the same
+        bits each time (a scattered sum on a GPU would not).
+    """
+    spacing = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
+    shifted = (r.unsqueeze(-1) + discount.unsqueeze(-1) * atoms).clamp(atoms[0], atoms[-1])
+    share = (1.0 - (shifted.unsqueeze(-1) - atoms).abs() / spacing).clamp(min=0.0)
+    return torch.einsum("bj,bjk->bk", probs_tp1, share)
+
+
+def categorical_loss(logits_t: Tensor, a_t: Tensor, target_probs: Tensor) -> Tensor:
+    """C51's loss (Bellemare et al. 2017, algorithm 1): the cross entropy of the projected target and the prediction.
+
+    Args:
+        logits_t: ``[B, A, K]``.
+        a_t: ``[B]``, int64.
+        target_probs: ``[B, K]``, from ``project_categorical``.
+
+    Returns:
+        ``[B]``; Rainbow's priorities are these.
+    """
+    return -(target_probs.detach() * _taken(logits_t, a_t).log_softmax(-1)).sum(-1)
+
+
+def categorical_values(logits: Tensor, atoms: Tensor) -> Tensor:
+    """The mean returns ``[B, A]`` of distributions with logits ``[B, A, K]`` over ``[K]`` atoms."""
+    return logits.softmax(-1) @ atoms
+
+
+@torch.no_grad()
+def quantile_target(r: Tensor, discount: Tensor, quantiles_tp1: Tensor) -> Tensor:
+    """``r + discount theta_j``, ``[B, K]``, for quantiles ``[B, K]`` at s' under the chosen action."""
+    return r.unsqueeze(-1) + discount.unsqueeze(-1) * quantiles_tp1
+
+
+def quantile_loss(quantiles_t: Tensor, a_t: Tensor, target: Tensor, *, kappa: float = 1.0) -> Tensor:
+    """The quantile Huber loss (Dabney et al. 2018, equations 9 and 10; over kappa, as in IQN).
+
+    The sum over predicted quantiles i, and the mean over target quantiles j, of
+    ``|tau_i - 1[u_ij < 0]| huber(u_ij) / kappa`` with ``u_ij = target_j - theta_i`` and ``tau_i = (i + 1/2) / K``.
+
+    Args:
+        quantiles_t: ``[B, A, K]``.
+        a_t: ``[B]``, int64.
+        target: ``[B, J]``, from ``quantile_target``; J need not be K.
+        kappa: Where the Huber loss turns linear; above 0.
+
+    Returns:
+        ``[B]``.
+    """
+    theta = _taken(quantiles_t, a_t)
+    num_quantiles = theta.shape[-1]
+    tau = (torch.arange(num_quantiles, device=theta.device, dtype=theta.dtype) + 0.5) / num_quantiles
+    u = target.detach().unsqueeze(-2) - theta.unsqueeze(-1)
+    weight = (tau.unsqueeze(-1) - (u.detach() < 0).to(theta.dtype)).abs()
+    return (weight * huber(u, kappa)).mean(-1).sum(-1) / kappa
+
+
+def _taken(per_action: Tensor, a: Tensor) -> Tensor:
+    """Row b's entry of action ``a[b]``: of ``[B, A, ...]`` and ``[B]``, ``[B, ...]``."""
+    return per_action[torch.arange(len(a), device=a.device), a]
