@@ -69,7 +69,8 @@ def projected(r: float, discount: float, probs: list[float], atoms: list[float])
 @given(seeds, st.integers(2, 11), st.sampled_from([0.0, 0.5, 0.99]))
 def test_projection_is_the_algorithm_of_the_paper(seed: int, size: int, gamma: float) -> None:
     atoms = torch.linspace(-3, 2, size, dtype=torch.float64)
-    r, discount, probs = random(seed, 4), torch.full((4,), gamma, dtype=torch.float64), random(seed + 1, 4, size).softmax(-1)
+    r, probs = random(seed, 4), random(seed + 1, 4, size).softmax(-1)
+    discount = torch.full((4,), gamma, dtype=torch.float64)
     got = td_losses.project_categorical(r, discount, probs, atoms)
     for b in range(4):
         assert got[b].tolist() == pytest.approx(projected(float(r[b]), gamma, probs[b].tolist(), atoms.tolist()))
