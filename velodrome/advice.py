@@ -28,7 +28,7 @@ def suspects(kind: FailureClass, params: Params) -> list[str]:
 
 def for_failure(
     failure: Failure, blamed: Mapping[str, ParamValue], ranges: Mapping[str, tuple[ParamValue, ParamValue]],
-    objective: str,
+    objective: str, *, learns: bool,
 ) -> Iterator[str]:
     """What to try after a failure.
 
@@ -37,16 +37,21 @@ def for_failure(
         blamed: The trial's values of ``suspects``.
         ranges: For those of them that completed trials had: lowest and highest value there.
         objective: The study's objective, as ``velo sweep`` takes it.
+        learns: Whether the study's sampler goes by results.
     """
+    elsewhere = (
+        "the sampler has taken note: it will look elsewhere" if learns
+        else "this sampler does not learn: --sampler tpe would keep away from there"
+    )
     match failure.kind:
         case FailureClass.OOM:
             yield from (f"smaller {_described(name, value, ranges)}" for name, value in blamed.items())
             yield "more memory for each trial (--resources memory=8GiB), or fewer at once (--workers)"
-            yield "the sampler has taken note: it will look elsewhere"
+            yield elsewhere
         case FailureClass.DIVERGED:
             yield from (f"lower {_described(name, value, ranges)}" for name, value in blamed.items())
             yield "clip gradients, or guard logarithms, divisions and square roots against 0"
-            yield "the sampler has taken note: it will look elsewhere"
+            yield elsewhere
         case FailureClass.LOST:
             yield "the trial took its worker down every time it ran, or something on the machine kills workers"
             yield "look into the machine's log (dmesg) for the out-of-memory killer"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,15 @@ from velodrome.errors import (
 from velodrome.location import log_dir, store_path
 from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
-from velodrome.records import StudyRow
-from velodrome.resources.allocator import plan
+from velodrome.records import DecisionRow, StudyRow
+from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.request import AUTO_GPU, ResourceRequest
-from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
+from velodrome.search.sampler import Exhausted
 from velodrome.search.space import Space
+from velodrome.seeding import generator
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study
@@ -45,6 +46,7 @@ from velodrome.types import Goal
 EXECUTORS = ("process", "inline")
 DEFAULT_GOAL = "minimize value"
 _NO_LIMIT = 1_000_000_000
+_MAX_SEED = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +117,21 @@ def sweep(
         StudyFailedError: If the first trials all failed alike.
         Interrupted: After Ctrl-C or SIGTERM (a KeyboardInterrupt); everything is saved and ``resume`` goes on.
     """
-    if trials < 1:
-        raise UsageError("A sweep needs trials", given=f"trials={trials}", allowed="1 or more")
+    _check_trials(trials)
     options = Options(executor, workers, resources, retries, breaker, timeout_s)
     source = ObjectiveSource.of(objective)
-    with _executor(source, options, sampler) as runner:
+    with _executor(source, options, sampler) as (runner, reasons):
         info = runner.describe()
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
-        seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-        make_sampler(sampler, seed=seed)
-        make_scheduler(scheduler, wanted)
+        seed = _seed(seed)
+        _check_search(sampler, scheduler, wanted, seed, space)
         with Writer(store_path(store)) as writer:
             row = _create(writer, StudyRow(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 _space(space), info.ref, _config(options, define_by_run=space is None), _now(),
             ), default_name=_default_name(info))
-            return _run(runner, writer, row.name, trials, options, progress)
+            return _run(runner, writer, row.name, trials, options, progress, reasons=reasons)
 
 
 def resume(
@@ -165,6 +165,8 @@ def resume(
         StudyBusyError: If another process is running it.
         SpaceError: If the objective's space is no longer the study's.
     """
+    if trials is not None:
+        _check_trials(trials)
     path = store_path(store)
     with Reader(path) as reader:
         row = reader.study(name)
@@ -177,10 +179,13 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with _executor(source, options, row.sampler) as runner:
+    with _executor(source, options, row.sampler) as (runner, reasons):
         _check_space(row, runner.describe(), options)
         with Writer(path) as writer:
-            return _run(runner, writer, name, row.trials if trials is None else trials, options, progress, take_over)
+            return _run(
+                runner, writer, name, row.trials if trials is None else trials, options, progress, reasons=reasons,
+                take_over=take_over,
+            )
 
 
 def create_study(
@@ -195,9 +200,8 @@ def create_study(
 ) -> Study:
     """A new study to be run by hand with ``study.ask()`` and ``study.tell(trial, value)``."""
     wanted = Goal.parse(goal)
-    seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-    make_sampler(sampler, seed=seed)
-    make_scheduler(scheduler, wanted)
+    seed = _seed(seed)
+    _check_search(sampler, scheduler, wanted, seed, space)
     with Writer(store_path(store)) as writer:
         row = _create(writer, StudyRow(
             0, name or "", "stopped", str(wanted), seed, 0, sampler, scheduler, _space(space),
@@ -224,49 +228,58 @@ def open_store(store: str | os.PathLike[str] | None = None) -> Reader:
 
 
 @contextmanager
-def _executor(source: ObjectiveSource, options: Options, sampler: str) -> Iterator[Executor]:
-    """The executor that the options name, over what of the machine they ask for; gone at the end.
+def _executor(
+    source: ObjectiveSource, options: Options, sampler: str
+) -> Iterator[tuple[Executor, tuple[str, ...]]]:
+    """The executor that the options name, over what of the machine they ask for, and why that; gone at the end.
 
     A sampler that learns from results gets no trials queued ahead of them.
     """
     prefetch = 1 if learns(sampler) else 8
-    slots = _slots(source, options)
+    planned = _plan(source, options)
     runner: Executor
     match options.executor:
         case "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            runner = ProcessExecutor(source, slots, prefetch=prefetch)
+            runner = ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
         case "inline":
             from velodrome.trials.inline_executor import InlineExecutor
 
-            runner = InlineExecutor(source, slots[0])
+            runner = InlineExecutor(source, planned.slots[0])
         case other:
             raise UsageError(
                 "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
             )
     try:
-        yield runner
+        yield runner, planned.reasons
     finally:
         runner.close()
 
 
-def _slots(source: ObjectiveSource, options: Options) -> list[Slot]:
+def _plan(source: ObjectiveSource, options: Options) -> Plan:
     """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
     inventory, request = Inventory.detect(), ResourceRequest.parse(options.resources)
     if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
         request = replace(request, gpu_millis=AUTO_GPU)
-    return list(plan(inventory, request, options.workers).slots)
+    if options.executor != "inline":
+        return plan(inventory, request, options.workers)
+    planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
+    return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
 
 
 def _run(
     runner: Executor, writer: Writer, name: str, target: int, options: Options,
-    progress: bool | Callable[[Progress], None], take_over: bool = False,
+    progress: bool | Callable[[Progress], None], *, reasons: Sequence[str], take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it."""
+    """Takes control of the study, runs it, and returns it. ``reasons`` is why the workers are so many and where."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
     writer.update_study(controller.study.id, trials=target)
+    for reason in reasons:
+        writer.decision(DecisionRow(
+            controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
+        ))
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name))
     )
@@ -337,6 +350,32 @@ def _create(writer: Writer, row: StudyRow, default_name: str) -> StudyRow:
         except StudyExistsError:
             continue
     raise StudyExistsError("Every default name is taken", given=default_name, hint="give a --name")
+
+
+def _check_trials(trials: int) -> None:
+    if trials < 1:
+        raise UsageError("A sweep needs trials", given=f"trials={trials}", allowed="1 or more")
+
+
+def _seed(seed: int | None) -> int:
+    """The study's seed: what was given, if the store can keep it, else one that is drawn."""
+    if seed is None:
+        return int.from_bytes(os.urandom(4), "little")
+    if not -_MAX_SEED <= seed < _MAX_SEED:
+        raise UsageError("A seed is too large to be kept", given=str(seed), allowed="whole numbers of 64 bits")
+    return seed
+
+
+def _check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Space | None) -> None:
+    """Refuses a scheduler or a sampler that does not do, or a space that holds nothing, before there is a study."""
+    make_scheduler(scheduler, goal)
+    made, rng = make_sampler(sampler, seed=seed), generator(seed, "suggest", 0)
+    history = History(space if space is not None else Space(), goal)
+    if learns(sampler):
+        history.space.sample(rng)
+    else:
+        with suppress(Exhausted):
+            made.suggest(0, history, rng)
 
 
 def _check_name(name: str) -> None:

@@ -24,7 +24,7 @@ class VeloError(Exception):
 
     def __init__(self, what: str, *, given: str = "", allowed: str = "", hint: str = "") -> None:
         self.what, self.given, self.allowed, self.hint = what, given, allowed, hint
-        lines = [what + "."]
+        lines = [what.rstrip(".") + "."]
         details = (("given", given), ("allowed", allowed), ("try", hint))
         lines += [f"  {label}: {text}" for label, text in details if text]
         super().__init__("\n".join(lines))

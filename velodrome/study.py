@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from velodrome.errors import NotFoundError, UsageError
+from velodrome.pareto import front
 from velodrome.records import StudyRow, TrialRow
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
@@ -196,15 +197,17 @@ class Study:
     @property
     def front(self) -> list[TrialResult]:
         """The Pareto front: completed trials that no other beats in every goal, by number."""
-        trials = [t for t in self.trials if t.state is TrialState.COMPLETED]
-        scores = [
-            tuple(d.score(v) for d, v in zip(self.goal.directions, self.goal.values(t.metrics), strict=True))
-            for t in trials
-        ]
-        return [
-            trial for trial, score in zip(trials, scores, strict=True)
-            if not any(_dominates(other, score) for other in scores)
-        ]
+
+        def read(reader: Reader) -> list[TrialResult]:
+            rows = reader.trials(self._row.id, state=TrialState.COMPLETED)
+            directions = self.goal.directions
+            scores = [
+                tuple(d.score(v) for d, v in zip(directions, self.goal.values(json.loads(row.metrics)), strict=True))
+                for row in rows
+            ]
+            return [TrialResult.of(rows[index], reader.params(rows[index].id)) for index in front(scores)]
+
+        return self._read(read)
 
     def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows that a SQL question to the store gives; ``:study`` and ``:study_id`` name this study.
@@ -326,7 +329,3 @@ def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] |
             "A result is no result", given=repr(result),
             allowed=f"a number for each of {', '.join(goal.metrics)}, or a dict",
         ) from None
-
-
-def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

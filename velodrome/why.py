@@ -15,6 +15,7 @@ from typing import Any
 from velodrome import advice
 from velodrome.owner import Owner
 from velodrome.records import StudyRow, TrialRow, trial_id
+from velodrome.search.registry import learns
 from velodrome.store.reader import Reader
 from velodrome.types import Failure, FailureClass, Goal, Params, ParamValue, TrialState
 
@@ -250,7 +251,7 @@ def _advice(reader: Reader, study: StudyRow, failure: Failure, params: Params) -
             {"name": name, "study": study.id},
         )
         ranges.update((name, (low, high)) for low, high in rows)
-    return tuple(advice.for_failure(failure, suspects, ranges, study.objective))
+    return tuple(advice.for_failure(failure, suspects, ranges, study.objective, learns=learns(study.sampler)))
 
 
 # --- a study

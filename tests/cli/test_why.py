@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 
@@ -71,6 +72,15 @@ def test_a_trial(velo, number, story):
     assert velo("why", f"digits/{number}").stdout == story
 
 
+def test_of_a_sampler_that_does_not_learn_nothing_is_promised(velo, store):
+    with sqlite3.connect(store) as conn:
+        conn.execute("update studies set sampler = 'random'")
+    conn.close()
+    for number in ("4", "5"):
+        lines = velo("why", "digits", number).stdout.splitlines()
+        assert lines[-1] == "  - this sampler does not learn: --sampler tpe would keep away from there"
+
+
 def test_a_completed_trial(velo):
     first = velo("why", "digits", "1").stdout.partition("\n")[0]
     assert first == "trial 1 of digits completed with accuracy 0.9731481481481481"
@@ -135,4 +145,4 @@ def test_parameters_that_may_be_to_blame(kind, blamed):
     (Failure(FailureClass.LOST, "the worker was ended from outside by SIGKILL"), "took its worker down every time"),
 ])
 def test_advice_by_failure(failure, words):
-    assert words in next(advice.for_failure(failure, {}, {}, ""))
+    assert words in next(advice.for_failure(failure, {}, {}, "", learns=True))

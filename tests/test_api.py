@@ -1,0 +1,88 @@
+"""What the public functions check, and what they keep, beyond what the command line's tests see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import velodrome as velo
+
+SPACE = velo.Space(x=velo.Float(0, 1))
+QUIET: dict[str, Any] = {"executor": "inline", "progress": False, "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VELODROME_STORE", raising=False)
+
+
+def train(trial: velo.Trial) -> float:
+    return float(trial.params["x"])
+
+
+def asks(trial: velo.Trial) -> float:
+    return trial.suggest_float("x", 0, 1)
+
+
+@pytest.mark.parametrize("seed", [1 << 63, -(1 << 63) - 1])
+def test_a_seed_that_the_store_can_not_keep_is_refused(seed: int) -> None:
+    with pytest.raises(velo.VeloError, match="too large"):
+        velo.sweep(train, SPACE, **{**QUIET, "seed": seed})
+    with pytest.raises(velo.VeloError, match="too large"):
+        velo.create_study(SPACE, seed=seed)
+    assert not Path("velodrome.db").exists()
+
+
+@pytest.mark.parametrize("seed", [(1 << 63) - 1, -(1 << 63), -1])
+def test_seeds_of_64_bits_do(seed: int) -> None:
+    assert velo.sweep(train, SPACE, trials=1, **{**QUIET, "seed": seed}).seed == seed
+
+
+@pytest.mark.parametrize("sampler", ["grid", "sobol"])
+def test_a_sampler_that_needs_a_space_is_refused_before_there_is_a_study(sampler: str) -> None:
+    with pytest.raises(velo.VeloError, match="needs a search space"):
+        velo.sweep(asks, trials=1, sampler=sampler, **QUIET)
+    assert not Path("velodrome.db").exists()
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "sobol", "tpe"])
+def test_a_space_that_holds_nothing_is_refused_before_there_is_a_study(sampler: str) -> None:
+    space = velo.Space(x=velo.Int(0, 3), constraints=["x > 5"])
+    with pytest.raises(velo.VeloError, match="constraint"):
+        velo.sweep(train, space, trials=1, sampler=sampler, **QUIET)
+    assert not Path("velodrome.db").exists()
+
+
+@pytest.mark.parametrize("trials", [0, -1])
+def test_a_resume_needs_trials_too(trials: int) -> None:
+    velo.sweep(train, SPACE, trials=1, name="s", **QUIET)
+    with pytest.raises(velo.VeloError, match="needs trials"):
+        velo.resume("s", train, trials=trials, progress=False)
+    assert velo.load_study("s").row.trials == 1
+
+
+def test_why_the_workers_are_so_many_is_kept_at_each_start() -> None:
+    study = velo.sweep(train, SPACE, trials=1, name="s", **{**QUIET, "executor": "process"}, workers=1)
+    velo.resume("s", train, trials=2, executor="inline", progress=False)
+    rows = study.query("select seq, trial_id, reason from decisions where decided_by = 'resources' and action = 'plan'")
+    opened = study.query("select seq from events where kind = 'opened'")
+    assert [row["seq"] for row in rows] == [row["seq"] for row in opened]
+    assert [row["reason"] for row in rows] == [
+        "1 worker, as asked", "one trial at a time, in the study's own process: the executor is inline",
+    ]
+    assert {row["trial_id"] for row in rows} == {None}
+
+
+def test_the_front_has_all_that_no_other_beats() -> None:
+    def both(trial: velo.Trial) -> dict[str, float]:
+        return {"a": round(trial.params["x"], 1), "b": round(1 - trial.params["x"], 1) + trial.number % 2}
+
+    study = velo.sweep(both, SPACE, goal="minimize a, minimize b", trials=20, sampler="random", **QUIET)
+    points = {t.number: (t.metrics["a"], t.metrics["b"]) for t in study.trials}
+    assert [t.number for t in study.front] == [
+        n for n, (a, b) in points.items() if not any(x <= a and y <= b and (x, y) != (a, b) for x, y in points.values())
+    ]
+    assert all(t.params for t in study.front)
