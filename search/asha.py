@@ -42,8 +42,8 @@ class ASHA:
         self._max_steps = math.inf if max_steps is None else max_steps
         self._rungs: dict[int, list[float]] = {}
         """For each rung the scores of the trials that reached it, best (lowest) first."""
-        self._reached: dict[int, list[tuple[int, float]]] = {}
-        """For each trial the rungs it reached, with its scores."""
+        self._reached: dict[int, list[tuple[int, float, int]]] = {}
+        """For each trial the rungs it reached, with its scores and the steps of those reports."""
         self._stopped: set[int] = set()
 
     def decide(self, report: Report) -> Decision | None:
@@ -63,15 +63,19 @@ class ASHA:
         score = self._direction.score(value) if math.isfinite(value) else math.inf
         scores = self._rungs.setdefault(rung, [])
         insort(scores, score)
-        self._reached.setdefault(number, []).append((rung, score))
+        self._reached.setdefault(number, []).append((rung, score, step))
         return self._judge(number, rung, value, score, scores)
 
-    def forget(self, number: int) -> None:
-        """Takes the trial out of every rung."""
-        self._stopped.discard(number)
-        for rung, score in self._reached.pop(number, ()):
+    def forget(self, number: int, after_step: int | None = None) -> None:
+        """Takes the trial out of every rung that it reached after that step, or out of all."""
+        reached = self._reached.get(number, [])
+        while reached and (after_step is None or reached[-1][2] > after_step):
+            rung, score, _ = reached.pop()
             scores = self._rungs[rung]
             del scores[bisect_left(scores, score)]
+            self._stopped.discard(number)  # the last rung that it reached was where it was stopped, if it was
+        if not reached:
+            self._reached.pop(number, None)
 
     def _judge(self, number: int, rung: int, value: float, score: float, scores: list[float]) -> Decision:
         keep = len(scores) // self._reduction

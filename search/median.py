@@ -20,24 +20,32 @@ class _Course:
     """What one trial has reported, as scores (lower is better)."""
 
     steps: list[int] = field(default_factory=list)
-    averages: list[float] = field(default_factory=list)
-    """The average of the scores up to each of ``steps``."""
-    total: float = 0.0
-    best: float = math.inf
+    totals: list[float] = field(default_factory=list)
+    """The sum of the scores up to each of ``steps``."""
+    bests: list[float] = field(default_factory=list)
+    """The best of them."""
 
     def add(self, step: int, score: float) -> None:
         """One more report."""
-        self.total += score
-        self.best = min(self.best, score)
+        self.totals.append(self.totals[-1] + score if self.totals else 0.0 + score)
+        self.bests.append(min(self.bests[-1], score) if self.bests else score)
         self.steps.append(step)
-        self.averages.append(self.total / len(self.steps))
+
+    def cut(self, count: int) -> None:
+        """Drops all but the first so many reports."""
+        del self.steps[count:], self.totals[count:], self.bests[count:]
+
+    @property
+    def average(self) -> float:
+        """The average of all scores."""
+        return self.totals[-1] / len(self.totals)
 
     def average_at(self, step: int) -> float | None:
         """The running average up to ``step``; None if the trial has not come as far, or began later."""
         if not self.steps or self.steps[-1] < step:
             return None
         i = bisect_right(self.steps, step) - 1
-        return self.averages[i] if i >= 0 else None
+        return self.totals[i] / (i + 1) if i >= 0 else None
 
 
 class MedianStopping:
@@ -65,7 +73,8 @@ class MedianStopping:
         """Every step that was reported, in order."""
         self._averages: dict[int, list[float]] = {}
         """For each of them the averages of all trials that have come as far, in order."""
-        self._stopped: set[int] = set()
+        self._stopped: dict[int, int] = {}
+        """The trials that were stopped, and at which step."""
 
     def decide(self, report: Report) -> Decision | None:
         """A decision where the trial is to stop; None where it goes on.
@@ -78,31 +87,39 @@ class MedianStopping:
             return None
         peers = self._reach(course, step)
         course.add(step, self._direction.score(value) if math.isfinite(value) else math.inf)
-        decision = self._judge(step, course.best, peers)
-        insort(peers, course.averages[-1])
+        decision = self._judge(step, course.bests[-1], peers)
+        insort(peers, course.average)
         if decision is not None:
-            self._stopped.add(number)
+            self._stopped[number] = step
         return decision
 
-    def forget(self, number: int) -> None:
-        """Takes the trial's averages out of every step."""
-        self._stopped.discard(number)
-        course = self._courses.pop(number, None)
-        if course is None or not course.steps:
+    def forget(self, number: int, after_step: int | None = None) -> None:
+        """Takes the trial's averages out of every step that it has no report at or beyond any more."""
+        course = self._courses.get(number)
+        if course is None:
             return
-        first, last = bisect_left(self._steps, course.steps[0]), bisect_right(self._steps, course.steps[-1])
+        left = 0 if after_step is None else bisect_right(course.steps, after_step)
+        if left == len(course.steps):
+            return
+        first = bisect_right(self._steps, course.steps[left - 1]) if left else bisect_left(self._steps, course.steps[0])
+        last = bisect_right(self._steps, course.steps[-1])
         for step in self._steps[first:last]:
             average = course.average_at(step)
             assert average is not None
             averages = self._averages[step]
             del averages[bisect_left(averages, average)]
+        course.cut(left)
+        if not left:
+            del self._courses[number]
+        if number in self._stopped and (after_step is None or self._stopped[number] > after_step):
+            del self._stopped[number]
 
     def _reach(self, course: _Course, step: int) -> list[float]:
         """Notes that a trial has passed the steps up to ``step``; the averages of its peers there."""
         if course.steps:
             first, last = bisect_right(self._steps, course.steps[-1]), bisect_left(self._steps, step)
             for passed in self._steps[first:last]:
-                insort(self._averages[passed], course.averages[-1])
+                insort(self._averages[passed], course.average)
         if step not in self._averages:
             found = (other.average_at(step) for other in self._courses.values())
             self._averages[step] = sorted(a for a in found if a is not None)

@@ -13,5 +13,5 @@ class NoScheduler:
     def decide(self, report: Report) -> None:
         """Nothing to decide, ever."""
 
-    def forget(self, number: int) -> None:
+    def forget(self, number: int, after_step: int | None = None) -> None:
         """Nothing was kept."""

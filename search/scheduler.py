@@ -30,6 +30,6 @@ class Scheduler(Protocol):
         """
         ...
 
-    def forget(self, number: int) -> None:
-        """Drops what trial ``number`` reported: it starts again from nothing."""
+    def forget(self, number: int, after_step: int | None = None) -> None:
+        """Drops what trial ``number`` reported at steps after ``after_step``, or all: it starts again from there."""
         ...

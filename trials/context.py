@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import operator
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, overload
 
 from velodrome.errors import Pruned
+from velodrome.trials import checkpoints
+from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
 from velodrome.types import Metrics, Params, ParamValue
@@ -25,6 +30,14 @@ class Link(Protocol):
 
     def set_attr(self, number: int, name: str, value: Any) -> None:
         """Passes a user attribute on."""
+        ...
+
+    def checkpointed(self, number: int, step: int, written: Written) -> None:
+        """Says that there is a checkpoint."""
+        ...
+
+    def restored(self, number: int, step: int | None, skipped: list[str]) -> None:
+        """Says which checkpoint a trial that had some goes on from: None for none of them."""
         ...
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
@@ -51,6 +64,7 @@ class Trial:
         device: ``"cpu"`` or ``"cuda"``: what ``torch.device`` takes.
         study: The study's name.
         user_attrs: What ``set_user_attr`` kept.
+        restored_step: The step of the checkpoint that ``restore`` returned; None where there was none.
     """
 
     def __init__(self, job: Job, context: StudyContext, device: str, link: Link) -> None:
@@ -59,11 +73,15 @@ class Trial:
         self.study = context.study
         self.device = device
         self.user_attrs: dict[str, Any] = {}
+        self.restored_step: int | None = None
         self._given: Params = job.params
         self._metric = context.metrics[0]
         self._asks = context.asks_verdicts
         self._link = link
-        self._reported = self._stopped = self._looked = False
+        self._reported = self._stopped = self._looked = self._begun = self._has_saved = False
+        self._job, self._context = job, context
+        self._pid = os.getpid()
+        self._saved_step = -1
 
     @overload
     def report(self, step: int, /, **metrics: Any) -> None: ...
@@ -84,8 +102,72 @@ class Trial:
         step, metrics = self._read_report(args, named)
         if not self._looked and (reason := self._link.stop_reason(self.number)) is not None:
             raise Pruned(reason)
+        if not self._begun:
+            self._begin()
         self._reported = True
         self._link.report(self.number, step, metrics)
+
+    def checkpoint(self, step: int, state: Any) -> None:
+        """Keeps the state after a step, so that the trial can go on from there; returns when it is safe on the disk.
+
+        Report the step first. Where the trial is started again, what it had reported up to this step stays.
+
+        Args:
+            step: As in ``report``; not below that of an earlier checkpoint.
+            state: Dicts, lists and tuples of JSON values, bytes, NumPy arrays and torch tensors (CPU or GPU), nested in
+                any way: the ``state_dict()`` of a model or an optimizer, ``random.getstate()``. Each returns with its
+                type. Tensors lose their strides: a view or a transposed one returns by itself and contiguous.
+
+        Raises:
+            TypeError: If something in the state can't be kept; it names the place.
+            ValueError: If the step is below that of an earlier checkpoint.
+            OSError: If it can't be written; the checkpoint before it is as good as ever.
+        """
+        step = _step(step, "checkpoint")
+        if step < self._saved_step:
+            raise ValueError(f"checkpoint: step {step} is before that of the last checkpoint, {self._saved_step}")
+        context, job = self._context, self._job
+        if not context.store_dir:
+            raise RuntimeError("checkpoint: this study has no folder for checkpoints")
+        if os.getpid() != self._pid:  # in a child that the objective forked
+            return
+        if not self._begun:
+            self._begin()
+        if job.attempt > 1 and not self._has_saved:
+            checkpoints.remove_unfinished(context.store_dir, context.files_dir, job.number)
+        written = checkpoints.save(context.store_dir, context.files_dir, job.number, job.attempt, step, state)
+        self._saved_step, self._has_saved = step, True
+        self._link.checkpointed(job.number, step, written)
+
+    def restore(self, map_to: Any = "cpu") -> Any:
+        """The state of the trial's last checkpoint; None in a trial that starts from its beginning.
+
+        ``restored_step`` then is its step. A checkpoint that is not as it was written is passed over for the one before
+        it, and that is said. What you draw at random goes on where it was only if the state has the generators' states.
+
+        Args:
+            map_to: Where tensors go that were on a GPU, such as ``trial.device``. Others stay on the CPU, as the states
+                of random generators must.
+
+        Raises:
+            RuntimeError: After the first report or checkpoint: restore first, then train.
+        """
+        if self._begun:
+            raise RuntimeError("restore: the trial has restored, reported or made a checkpoint already; call it once, "
+                               "before them")
+        self._begun = True
+        job = self._job
+        if not job.checkpoints:
+            return None
+        found, skipped = checkpoints.newest_sound(self._context.store_dir, job.checkpoints)
+        for problem in skipped:
+            print(f"velodrome: {problem}", file=sys.stderr)
+        state = None
+        if found is not None:
+            state = checkpoints.load(Path(self._context.store_dir, found.path), str(map_to))
+            self.restored_step = self._saved_step = found.step
+        self._link.restored(job.number, self.restored_step, skipped)
+        return state
 
     @property
     def should_stop(self) -> bool:
@@ -159,6 +241,12 @@ class Trial:
     def __repr__(self) -> str:
         return f"Trial(number={self.number}, params={self.params})"
 
+    def _begin(self) -> None:
+        """From here on the trial can't restore; one that could have, and did not, has started from nothing."""
+        self._begun = True
+        if self._job.checkpoints:
+            self._link.restored(self.number, None, [])
+
     def _ask(self, name: str, domain: dict[str, Any]) -> None:
         self.params[name] = self._link.suggest(self.number, name, domain)
 
@@ -181,6 +269,12 @@ class Trial:
                 return _step(named.pop("step")), _metrics(named)
         raise TypeError("report takes a step and metrics: report(step, loss=0.3), report(step, {'loss': 0.3}), "
                         "or Optuna's report(value, step)")
+
+
+def settle(trial: Trial) -> None:
+    """Says what the trial went on from, where it came to its end without a word."""
+    if not trial._begun:
+        trial._begin()
 
 
 def number(value: Any) -> float:
@@ -215,14 +309,15 @@ def _metrics(values: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def _step(step: Any) -> int:
+def _step(step: Any, call: str = "report") -> int:
     try:
         index = operator.index(step)
     except TypeError:
-        raise TypeError(f"report: the step is an integer, not {step!r:.60} ({type(step).__name__}); "
-                        "the forms are report(step, loss=0.3) and report(value, step)") from None
+        forms = "report(step, loss=0.3) and report(value, step)" if call == "report" else "checkpoint(step, state)"
+        raise TypeError(f"{call}: the step is an integer, not {step!r:.60} ({type(step).__name__}); "
+                        f"the forms are {forms}") from None
     if index < 0:
-        raise ValueError(f"report: the step is 0 or more, not {index}")
+        raise ValueError(f"{call}: the step is 0 or more, not {index}")
     return index
 
 

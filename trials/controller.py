@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from velodrome.clock import Clock
-from velodrome.records import DecisionRow, EventRow, MetricRow, StudyRow, TrialRow, trial_id
+from velodrome.records import CheckpointRow, DecisionRow, EventRow, MetricRow, StudyRow, TrialRow, trial_id
 from velodrome.search.domains import domain_from_json
 from velodrome.search.history import FINISHED_STATES
 from velodrome.search.sampler import Exhausted, Sampler
@@ -42,7 +42,9 @@ class Log(Protocol):
     def trial(self, row: TrialRow) -> None: ...  # noqa: D102
     def params(self, trial_id: int, params: Params) -> None: ...  # noqa: D102
     def metrics(self, rows: list[MetricRow]) -> None: ...  # noqa: D102
-    def forget_metrics(self, trial_id: int) -> None: ...  # noqa: D102
+    def forget_metrics(self, trial_id: int, after_step: int | None) -> None: ...  # noqa: D102
+    def checkpoint(self, row: CheckpointRow) -> None: ...  # noqa: D102
+    def discard_checkpoint(self, trial_id: int, path: str) -> None: ...  # noqa: D102
     def decision(self, row: DecisionRow) -> None: ...  # noqa: D102
     def attr(self, trial_id: int, name: str, value: str) -> None: ...  # noqa: D102
     def update_study(self, study_id: int, **columns: Any) -> None: ...  # noqa: D102
@@ -73,6 +75,9 @@ class Controller:
         self._sampler = sampler
         self.seq = seq
         self.on_release: Callable[[], None] = _do_nothing
+        self.on_discard: Callable[[str], None] = _do_nothing
+        """Deletes a checkpoint by its path."""
+        self._discarded: list[str] = []
         self._log = log
         self._now = clock.now()
         self._facts: dict[int, _Facts] = {}
@@ -95,7 +100,7 @@ class Controller:
             trial = self.table.live.get(event.number)  # type: ignore[union-attr]  # those kinds have a number
             if trial is None:
                 return []  # too late: the trial is finished
-            if kind is ev.Returned or kind is ev.Quit:
+            if kind in _WITH_LAST_REPORT:
                 event = _with_last_report(event, trial)  # type: ignore[arg-type]  # by its kind
         commands = self.table.handle(event)
         self.seq += 1
@@ -152,7 +157,7 @@ class Controller:
                     continue
                 if kind == "suggested":
                     suggested_at.append(at)  # by number: numbers have no gaps
-                elif kind in ("returned", "quit"):
+                elif kind in ("returned", "quit", "checkpointed"):
                     fields = map(_with_nan, fields)  # noqa: PLW2901 - the same fields, read
                 handle(kinds[kind](number, *fields))
         self._facts = {
@@ -181,6 +186,8 @@ class Controller:
         self._changed = {}
         self._log.commit(durable=self._durable)
         self._due_at, self._durable = None, False
+        while self._discarded:  # now, and not before, the log knows that they are not needed
+            self.on_discard(self._discarded.pop())
         self.committed_finished = self.table.num_finished
         if self._view_is_stale:
             self._view_is_stale = False
@@ -249,6 +256,13 @@ class Controller:
                 self._see((name,))
             case ev.AttrSet(number, name, value):
                 self._log.attr(trial_id(study_id, number), name, json.dumps(value))
+            case ev.Checkpointed(number, step, path, sha256, size_bytes):
+                key = trial_id(study_id, number)
+                self._log.checkpoint(CheckpointRow(key, step, path, sha256, size_bytes, self._now))
+            case ev.Restored(number, step, skipped):
+                then = "went on from its beginning" if step is None else f"went on from that of step {step}"
+                for problem in skipped:
+                    self._decision(number, "manager", "skip checkpoint", f"{problem}; {then}")
         self._log.event(_row(study_id, self.seq, self._now, event))
 
     def _see(self, names: Any) -> None:
@@ -268,8 +282,11 @@ class Controller:
                 self._decision(number, "scheduler", "stop" if stop else "continue", reason)
                 if stop:
                     left += self.happened(ev.Judged(number, reason))
-            case ev.Forget(number):
-                self._log.forget_metrics(trial_id(self.study.id, number))
+            case ev.Forget(number, after_step):
+                self._log.forget_metrics(trial_id(self.study.id, number), after_step)
+            case ev.Discard(number, path):
+                self._log.discard_checkpoint(trial_id(self.study.id, number), path)
+                self._discarded.append(path)
             case _:
                 left.append(command)
 
@@ -322,19 +339,24 @@ class _Facts:
 
 
 _OF_LIVE_TRIALS = frozenset({
-    ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Judged, ev.Returned, ev.Quit, ev.Failed, ev.Lost,
-    ev.GivenBack,
+    ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Checkpointed, ev.Restored, ev.Judged, ev.Returned,
+    ev.Quit, ev.Failed, ev.Lost, ev.GivenBack,
 })
+_WITH_LAST_REPORT = frozenset({ev.Returned, ev.Quit, ev.Checkpointed})
 
 
-def _with_last_report(event: ev.Returned | ev.Quit, trial: Trial) -> ev.Returned | ev.Quit:
+def _with_last_report(
+    event: ev.Returned | ev.Quit | ev.Checkpointed, trial: Trial
+) -> ev.Returned | ev.Quit | ev.Checkpointed:
     """The event with what the trial reported last, so that the log stands without reports."""
     if trial.step is None:
         return event
+    if isinstance(event, ev.Checkpointed):
+        return event._replace(metrics=dict(trial.metrics), last_step=trial.step)
     return event._replace(metrics={**trial.metrics, **event.metrics}, step=trial.step)
 
 
-def _do_nothing() -> None:
+def _do_nothing(*_: object) -> None:
     return None
 
 

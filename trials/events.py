@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from velodrome.trials.checkpoints import Kept
+from velodrome.trials.retention import Saved
 from velodrome.types import Failure, Metrics, Params, ParamValue, TrialState
 
 
@@ -29,10 +31,12 @@ class Trial:
         metrics: The last value of each metric it reported; of a finished one the final metrics.
         values: The goal's metrics of a completed trial, or of a pruned one that has them.
         stop_reason: Why a scheduler wants it stopped; empty otherwise.
+        stop_step: The step of the report that it was judged by.
         losses: How often its worker died.
         errors: How often its objective failed.
         failure: Why it failed last.
         reason: Why it is in this state, in a sentence, where there is more to say than the state.
+        checkpoints: What it can go on from, oldest first.
     """
 
     number: int
@@ -46,10 +50,12 @@ class Trial:
     metrics: Metrics = field(default_factory=dict)
     values: tuple[float, ...] | None = None
     stop_reason: str = ""
+    stop_step: int | None = None
     losses: int = 0
     errors: int = 0
     failure: Failure | None = None
     reason: str = ""
+    checkpoints: tuple[Saved, ...] = ()
 
 
 class Opened(NamedTuple):
@@ -105,6 +111,31 @@ class Reported(NamedTuple):
     number: int
     step: int
     metrics: Metrics
+
+
+class Checkpointed(NamedTuple):
+    """The trial's state after a step is on the disk, and the trial can go on from there.
+
+    An executor gives the first five; the controller adds what the trial reported last.
+    """
+
+    number: int
+    step: int
+    path: str
+    """Relative to the store's folder."""
+    sha256: str
+    size_bytes: int
+    metrics: Metrics = {}  # noqa: RUF012 - a named tuple's default; nobody changes it
+    last_step: int | None = None
+
+
+class Restored(NamedTuple):
+    """A trial that was started again, and had checkpoints, went on from that of ``step``, or from nothing."""
+
+    number: int
+    step: int | None
+    skipped: list[str]
+    """What was wrong with newer checkpoints, a sentence each."""
 
 
 class Judged(NamedTuple):
@@ -169,14 +200,15 @@ class Closed(NamedTuple):
 
 
 Event = (
-    Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Judged | Returned | Quit
-    | Failed | Lost | GivenBack | Closed
+    Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Checkpointed | Restored | Judged
+    | Returned | Quit | Failed | Lost | GivenBack | Closed
 )
 
 EVENTS: dict[str, type[Any]] = {
     "opened": Opened, "suggested": Suggested, "exhausted": Exhausted, "launched": Launched,
-    "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "judged": Judged,
-    "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost, "given_back": GivenBack, "closed": Closed,
+    "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "checkpointed": Checkpointed,
+    "restored": Restored, "judged": Judged, "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost,
+    "given_back": GivenBack, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
 
@@ -194,6 +226,8 @@ class Launch(NamedTuple):
     attempt: int
     """From 1."""
     params: Params
+    checkpoints: tuple[Kept, ...] = ()
+    """What it can go on from, the newest first."""
 
 
 class Stop(NamedTuple):
@@ -212,9 +246,17 @@ class Decide(NamedTuple):
 
 
 class Forget(NamedTuple):
-    """Drop the trial's stored reports: it starts again from nothing."""
+    """Drop the trial's stored reports of steps after ``after_step``, or all: it starts again from there."""
 
     number: int
+    after_step: int | None = None
+
+
+class Discard(NamedTuple):
+    """Delete a checkpoint, once the log knows that it is not needed."""
+
+    number: int
+    path: str
 
 
 class Save(NamedTuple):
@@ -229,4 +271,4 @@ class Abort(NamedTuple):
     reason: str
 
 
-Command = Suggest | Launch | Stop | Decide | Forget | Save | Abort
+Command = Suggest | Launch | Stop | Decide | Forget | Discard | Save | Abort

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Event
 from velodrome.types import Params, ParamValue
 
@@ -26,6 +27,8 @@ class Job(NamedTuple):
     attempt: int
     seed: int
     params: Params
+    checkpoints: tuple[Kept, ...] = ()
+    """What it can go on from, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,16 @@ class StudyContext:
         metrics: The goal's metrics; a float that the objective returns is the first.
         asks_verdicts: Whether a scheduler watches: ``trial.should_stop`` then waits for its verdict.
         log_dir: Absolute folder for the workers' output, or ``""`` where it is not kept.
+        store_dir: Absolute folder of the store, or ``""`` where there is none to keep checkpoints in.
+        files_dir: The study's folder for checkpoints, relative to the store's.
     """
 
     study: str
     metrics: tuple[str, ...]
     asks_verdicts: bool
     log_dir: str
+    store_dir: str = ""
+    files_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class Host(Protocol):
     """What an executor asks of the manager while it polls."""
 
     def happened(self, event: Event) -> None:
-        """Takes note of an event: Reported, AttrSet, Returned, Quit, Failed, Lost, GivenBack."""
+        """Takes note of an event of a trial: from Reported and Checkpointed to Returned, Failed, Lost and GivenBack."""
         ...
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:

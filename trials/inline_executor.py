@@ -9,9 +9,10 @@ from typing import Any
 
 from velodrome.errors import SpaceError
 from velodrome.resources.slots import Slot
+from velodrome.trials.checkpoints import Written
 from velodrome.trials.context import Trial
 from velodrome.trials.declaration import Objective, describe
-from velodrome.trials.events import AttrSet, GivenBack, Reported
+from velodrome.trials.events import AttrSet, Checkpointed, GivenBack, Reported, Restored
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.running import run_trial
@@ -101,6 +102,18 @@ class InlineExecutor:
         with self._calling() as host:
             if host is not None:
                 host.happened(AttrSet(number, name, value))
+
+    def checkpointed(self, number: int, step: int, written: Written) -> None:
+        """Goes straight to the host."""
+        with self._calling() as host:
+            if host is not None:
+                host.happened(Checkpointed(number, step, *written))
+
+    def restored(self, number: int, step: int | None, skipped: list[str]) -> None:
+        """Goes straight to the host."""
+        with self._calling() as host:
+            if host is not None:
+                host.happened(Restored(number, step, skipped))
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """Asks the host."""

@@ -180,8 +180,9 @@ class Manager:
             launch = controller.next()
             if launch is None:
                 return
-            number, attempt, params = launch
-            worker, device = executor.launch(Job(number, attempt, controller.seed_of(number), params))
+            number, attempt, params, checkpoints = launch
+            job = Job(number, attempt, controller.seed_of(number), params, checkpoints)
+            worker, device = executor.launch(job)
             self._carry_out(controller.happened(ev.Launched(number, worker, device)))
 
     def _carry_out(self, commands: list[Command]) -> None:

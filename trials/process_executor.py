@@ -12,7 +12,7 @@ from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from velodrome.errors import ObjectiveError, SpaceError
 from velodrome.resources.slots import Slot
 from velodrome.trials import exits, wire
-from velodrome.trials.events import EVENTS, AttrSet, Failed, GivenBack, Lost, Reported
+from velodrome.trials.events import EVENTS, AttrSet, Checkpointed, Failed, GivenBack, Lost, Reported, Restored
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.launcher_client import LauncherClient, kill_group, launcher_failed
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
@@ -163,6 +163,10 @@ class ProcessExecutor:
                 self._done(worker, *message[1:])
             case wire.ATTR_SET if host is not None:
                 host.happened(AttrSet(*message[1:]))
+            case wire.CHECKPOINTED if host is not None:
+                host.happened(Checkpointed(*message[1:]))
+            case wire.RESTORED if host is not None:
+                host.happened(Restored(*message[1:]))
             case wire.OUTPUT if host is not None:
                 _, number, attempt, start, end = message
                 host.output(number, attempt, worker.log_path, start, end)

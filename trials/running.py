@@ -9,7 +9,7 @@ from typing import Any
 
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Trial, number
+from velodrome.trials.context import Trial, number, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
 from velodrome.trials.events import Failed, Quit, Returned
 from velodrome.trials.optuna_compat import is_pruned
@@ -27,7 +27,9 @@ def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Re
     try:
         value = function(trial)
         outcome = _outcome(function, trial.number, value, metrics)
+        settle(trial)
     except Pruned as verdict:
+        settle(trial)
         outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
     except KeyboardInterrupt:
         if os.getpid() == pid:
@@ -36,6 +38,7 @@ def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Re
         if os.getpid() != pid:
             os._exit(0)
         if is_pruned(error):
+            settle(trial)
             outcome = Quit(trial.number, str(error) or "the objective raised TrialPruned")
         else:
             outcome = Failed(trial.number, failures.of_exception(error, function).to_json())

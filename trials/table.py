@@ -9,6 +9,9 @@ The life of a trial::
                     ^                      |-----> Quit     -> PRUNED
                     |                      |-----> Failed   -> FAILED, or again if retries are left
                     +--- Lost, GivenBack --+
+
+A trial that is started again goes on from its last checkpoint where it has one (``Checkpointed``, ``Restored``): what
+it had reported up to there stays, in its rows and in the scheduler.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from velodrome.search.domains import domain_from_json
 from velodrome.search.history import History
 from velodrome.search.scheduler import Scheduler
 from velodrome.trials import events as ev
+from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Command, Event, Trial
+from velodrome.trials.retention import LAST, Dropped, Retention, Saved
 from velodrome.types import Failure, FailureClass, Report, Suggestion, TrialState
 
 
@@ -35,11 +40,13 @@ class Policy:
         max_losses: How often a trial may lose its worker before it counts as failed. Losses are nobody's fault, but
             a trial that takes its worker down every time must not run for ever.
         breaker: The study stops when its first so many trials all fail alike; 0 for never.
+        keep_checkpoints: Of which finished trials a checkpoint stays; see ``Retention``.
     """
 
     retries: int = 0
     max_losses: int = 10
     breaker: int = 5
+    keep_checkpoints: str = "best"
 
 
 class TrialTable:
@@ -56,6 +63,7 @@ class TrialTable:
         self.goal = history.goal
         self.scheduler = scheduler
         self.policy = policy
+        self._retention = Retention(policy.keep_checkpoints, self.goal)
         self.target = 0
         self.next_number = 0
         self.exhausted = ""
@@ -66,8 +74,9 @@ class TrialTable:
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             ev.Opened: self._opened, ev.Suggested: self._suggested, ev.Exhausted: self._exhausted,
             ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
-            ev.Reported: self._reported, ev.Judged: self._judged, ev.Returned: self._returned, ev.Quit: self._quit,
-            ev.Failed: self._failed, ev.Lost: self._lost, ev.GivenBack: self._given_back, ev.Closed: _nothing,
+            ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
+            ev.Judged: self._judged, ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed,
+            ev.Lost: self._lost, ev.GivenBack: self._given_back, ev.Closed: _nothing,
         }
 
     @property
@@ -86,7 +95,8 @@ class TrialTable:
             return None
         if self.counts[TrialState.WAITING]:
             trial = next(t for t in self.live.values() if t.state is TrialState.WAITING)
-            return ev.Launch(trial.number, trial.attempt + 1, trial.params)
+            kept = tuple(Kept(c.step, c.path, c.sha256) for c in reversed(trial.checkpoints))
+            return ev.Launch(trial.number, trial.attempt + 1, trial.params, kept)
         if self.next_number < self.target and not self.exhausted:
             return ev.Suggest(self.next_number)
         return None
@@ -139,6 +149,8 @@ class TrialTable:
         trial.attempt += 1
         trial.worker, trial.device, trial.reason = event.worker, event.device, ""
         self._move(trial, TrialState.RUNNING)
+        if trial.stop_reason:  # judged at or before the checkpoint that it goes on from
+            return [ev.Save(trial), ev.Stop(trial.number, trial.stop_reason)]
         return [ev.Save(trial)]
 
     def _param_suggested(self, event: ev.ParamSuggested) -> list[Command]:
@@ -159,11 +171,35 @@ class TrialTable:
         decision = self.scheduler.decide(Report(event.number, event.step, value))
         return [] if decision is None else [ev.Decide(event.number, decision.stop, decision.reason)]
 
+    def _checkpointed(self, event: ev.Checkpointed) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None or trial.state is not TrialState.RUNNING:
+            return []
+        saved = Saved(event.step, event.path, event.sha256, event.metrics, event.last_step)
+        older = [c for c in trial.checkpoints if c.step < event.step][1 - LAST:]
+        replaced = [c for c in trial.checkpoints if c not in older]
+        trial.checkpoints = (*older, saved)
+        return _discards([(event.number, c) for c in replaced])
+
+    def _restored(self, event: ev.Restored) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        kept = tuple(c for c in trial.checkpoints if event.step is not None and c.step <= event.step)
+        passed_over = trial.checkpoints[len(kept):]
+        if not passed_over:
+            return []
+        trial.checkpoints = kept
+        verdict = trial.stop_reason, trial.stop_step  # its worker has been told
+        forget = self._go_back(trial)
+        trial.stop_reason, trial.stop_step = verdict
+        return [*_discards([(event.number, c) for c in passed_over]), forget]
+
     def _judged(self, event: ev.Judged) -> list[Command]:
         trial = self.live.get(event.number)
         if trial is None:
             return []
-        trial.stop_reason = event.reason
+        trial.stop_reason, trial.stop_step = event.reason, trial.step
         return [ev.Stop(event.number, event.reason)]
 
     # --- a trial's ends
@@ -228,18 +264,31 @@ class TrialTable:
         trial.state = state
 
     def _wait_again(self, trial: Trial, reason: str) -> list[Command]:
-        """The trial goes back to waiting, and starts from nothing when its turn comes."""
+        """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing."""
         self._move(trial, TrialState.WAITING)
-        trial.reason, trial.stop_reason, trial.step = reason, "", None
-        trial.metrics = {}
-        self.scheduler.forget(trial.number)
-        return [ev.Forget(trial.number), ev.Save(trial)]
+        trial.reason = reason
+        return [self._go_back(trial), ev.Save(trial)]
+
+    def _go_back(self, trial: Trial) -> ev.Forget:
+        """The trial is as it was at its last checkpoint, or at its beginning."""
+        saved = trial.checkpoints[-1] if trial.checkpoints else None
+        after_step = saved.step if saved else None
+        if after_step is None or trial.stop_step is None or trial.stop_step > after_step:
+            trial.stop_reason, trial.stop_step = "", None
+        trial.step, trial.metrics = (saved.last_step, dict(saved.metrics)) if saved else (None, {})
+        self.scheduler.forget(trial.number, after_step)
+        return ev.Forget(trial.number, after_step)
 
     def _fail(self, trial: Trial, failure: Failure) -> list[Command]:
         trial.failure = failure
         trial.errors += 1
         if trial.errors <= self.policy.retries and failure.kind is not FailureClass.LOST:
-            return self._wait_again(trial, f"retry {trial.errors} of {self.policy.retries} after: {failure.message}")
+            discards: list[Command] = []
+            if failure.kind is FailureClass.DIVERGED:  # its checkpoints may hold what made it diverge
+                discards = _discards([(trial.number, c) for c in trial.checkpoints])
+                trial.checkpoints = ()
+            reason = f"retry {trial.errors} of {self.policy.retries} after: {failure.message}"
+            return [*discards, *self._wait_again(trial, reason)]
         return self._finish(trial, TrialState.FAILED)
 
     def _finish(self, trial: Trial, state: TrialState) -> list[Command]:
@@ -248,6 +297,8 @@ class TrialTable:
         failure = trial.failure.kind if state is TrialState.FAILED and trial.failure else None
         self.history.finish(trial.number, state, trial.values, trial.step, failure)
         commands: list[Command] = [ev.Save(trial)]
+        if trial.checkpoints:
+            commands += _discards(self._retention.finish(trial.number, state, trial.values, trial.checkpoints))
         if self._breaks(trial):
             assert trial.failure is not None
             self.aborted = f"the first {self.policy.breaker} trials all failed in the same way: {trial.failure.message}"
@@ -266,6 +317,10 @@ class TrialTable:
             self._breaker = None
             return False
         return len(self._breaker) >= self.policy.breaker
+
+
+def _discards(dropped: Dropped) -> list[Command]:
+    return [ev.Discard(number, saved.path) for number, saved in dropped]
 
 
 def _nothing(_event: object) -> list[Command]:

@@ -18,7 +18,7 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params)"""
+"""(JOB, number, attempt, seed, params, checkpoints)"""
 ANSWER = 2
 """(ANSWER, value): to ASK_STOP or ASK_PARAM"""
 REFUSAL = 3
@@ -49,6 +49,10 @@ DONE = 28
 """(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit or Failed event"""
 UNSTARTED = 29
 """(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
+CHECKPOINTED = 30
+"""(CHECKPOINTED, number, step, path, sha256, size_bytes)"""
+RESTORED = 31
+"""(RESTORED, number, step, skipped)"""
 
 # controller -> launcher
 SOURCE = 40

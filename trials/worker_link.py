@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from velodrome.errors import SpaceError
 from velodrome.trials import wire
+from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.wire import Message, Wire
 from velodrome.types import Metrics, ParamValue
@@ -52,6 +53,14 @@ class WorkerLink:
     def set_attr(self, number: int, name: str, value: Any) -> None:
         """Keeps the attribute, like a report."""
         self._add((wire.ATTR_SET, number, name, value))
+
+    def checkpointed(self, number: int, step: int, written: Written) -> None:
+        """Says at once that there is a checkpoint: until the controller knows, it is of no use."""
+        self.tell((wire.CHECKPOINTED, number, step, *written))
+
+    def restored(self, number: int, step: int | None, skipped: list[str]) -> None:
+        """Says what the trial goes on from, before anything else of it."""
+        self._add((wire.RESTORED, number, step, skipped))
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """Asks the controller and waits.

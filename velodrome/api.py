@@ -21,7 +21,7 @@ from velodrome.errors import (
     UsageError,
     nearest,
 )
-from velodrome.location import log_dir, store_path
+from velodrome.location import files_dir, log_dir, store_path
 from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow, StudyRow
@@ -36,10 +36,12 @@ from velodrome.seeding import generator
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study
+from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Executor, ObjectiveInfo, StudyContext
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.retention import Retention
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
@@ -61,6 +63,8 @@ class Options:
         breaker: The study stops when its first so many trials all fail alike; 0 for never.
         timeout_s: Stop after so many seconds.
         define_by_run: Whether the objective asks for its parameters while it runs.
+        keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
+            front), a number (the best so many), ``all`` or ``none``.
     """
 
     executor: str = "process"
@@ -70,6 +74,7 @@ class Options:
     breaker: int = 5
     timeout_s: float | None = None
     define_by_run: bool = False
+    keep_checkpoints: str = "best"
 
 
 def sweep(
@@ -89,6 +94,7 @@ def sweep(
     retries: int = 0,
     breaker: int = 5,
     timeout_s: float | None = None,
+    keep_checkpoints: str | int = "best",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Runs a new study to its end and returns it.
@@ -110,6 +116,8 @@ def sweep(
         retries: How often a trial whose objective failed is started again.
         breaker: Stop when the first so many trials all fail alike.
         timeout_s: Stop after so many seconds.
+        keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
+            front), a number (the best so many), ``all`` or ``none``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
     Raises:
@@ -118,7 +126,9 @@ def sweep(
         Interrupted: After Ctrl-C or SIGTERM (a KeyboardInterrupt); everything is saved and ``resume`` goes on.
     """
     _check_trials(trials)
-    options = Options(executor, workers, resources, retries, breaker, timeout_s)
+    options = Options(
+        executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints)
+    )
     source = ObjectiveSource.of(objective)
     with _executor(source, options, sampler) as (runner, reasons):
         info = runner.describe()
@@ -126,6 +136,7 @@ def sweep(
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = _seed(seed)
         _check_search(sampler, scheduler, wanted, seed, space)
+        Retention(options.keep_checkpoints, wanted)
         with Writer(store_path(store)) as writer:
             row = _create(writer, StudyRow(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
@@ -281,7 +292,8 @@ def _run(
             controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
     context = StudyContext(
-        name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name))
+        name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
+        str(writer.path.parent), files_dir(writer.path, controller.study.name),
     )
     try:
         manager = Manager(
@@ -300,13 +312,16 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     row = writer.claim_study(name, Owner.current(), force=take_over)
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
-    table = TrialTable(
-        History(space, goal), make_scheduler(row.scheduler, goal), Policy(options.retries, breaker=options.breaker)
-    )
+    policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
+    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
         controller.replay(reader.events(row.id, metric=goal.metric if table.scheduler.needs_reports else None))
         controller.seq = reader.last_seq(row.id)
+        known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
+    store_dir, files = writer.path.parent, files_dir(writer.path, row.name)
+    checkpoints.clean(store_dir, files, known)
+    controller.on_discard = checkpoints.remover(store_dir, files)
     return controller
 
 

@@ -139,8 +139,8 @@ class CheckpointRow(NamedTuple):
     trial_id: int
     step: int
     path: str
-    """Relative to the folder that the store is in."""
+    """A folder, relative to the one that the store is in."""
     sha256: str
-    """Of the file, in hex digits."""
+    """Of its manifest, which has those of its files; in hex digits."""
     size_bytes: int
     created_at: float

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from velodrome.errors import StoreFullError
-from velodrome.records import DecisionRow, EventRow, MetricRow, TrialRow
+from velodrome.records import CheckpointRow, DecisionRow, EventRow, MetricRow, TrialRow
 from velodrome.trials import events as ev
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.types import Params
@@ -21,6 +21,7 @@ class MemoryLog:
         self.param_values: dict[int, Params] = {}
         self.metric_rows: list[MetricRow] = []
         self.decisions: list[DecisionRow] = []
+        self.checkpoints: list[CheckpointRow] = []
         self.study: dict[str, Any] = {}
         self.durable: list[bool] = []
         self.views = 0
@@ -40,11 +41,23 @@ class MemoryLog:
     def metrics(self, rows: list[MetricRow]) -> None:
         self._waiting.append(lambda: self.metric_rows.extend(rows))
 
-    def forget_metrics(self, trial_id: int) -> None:
+    def forget_metrics(self, trial_id: int, after_step: int | None) -> None:
         def forget() -> None:
-            self.metric_rows = [row for row in self.metric_rows if row.trial_id != trial_id]
+            self.metric_rows = [
+                row for row in self.metric_rows
+                if row.trial_id != trial_id or (after_step is not None and row.step <= after_step)
+            ]
 
         self._waiting.append(forget)
+
+    def checkpoint(self, row: CheckpointRow) -> None:
+        self._waiting.append(lambda: self.checkpoints.append(row))
+
+    def discard_checkpoint(self, trial_id: int, path: str) -> None:
+        def discard() -> None:
+            self.checkpoints = [row for row in self.checkpoints if (row.trial_id, row.path) != (trial_id, path)]
+
+        self._waiting.append(discard)
 
     def decision(self, row: DecisionRow) -> None:
         self._waiting.append(lambda: self.decisions.append(row))

@@ -30,8 +30,9 @@ class StopsBelow:
         self.seen.append(report)
         return Decision(not report.value >= 0.5, f"{report.value} against 0.5")
 
-    def forget(self, number: int) -> None:
-        self.seen = [r for r in self.seen if r.number != number]
+    def forget(self, number: int, after_step: int | None = None) -> None:
+        after = -1 if after_step is None else after_step
+        self.seen = [r for r in self.seen if r.number != number or r.step <= after]
 
 
 def a_table(target: int = 3, policy: Policy = Policy(), scheduler: Scheduler | None = None) -> TrialTable:  # noqa: B008

@@ -31,6 +31,9 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
               help="How often a trial that failed is started again.")
 @click.option("--breaker", type=click.IntRange(min=0), default=5, show_default=True, metavar="N",
               help="Stop when the first N trials all fail alike; 0 for never.")
+@click.option("--keep-checkpoints", shell_complete=complete_words("best", "all", "none"), default="best",
+              show_default=True, metavar="K",
+              help="Of which finished trials the last checkpoint stays: best, all, none, or a number of trials.")
 @run_options
 @store_option
 @json_option

@@ -43,7 +43,8 @@ _DECISION = _insert("decisions", DECISION_COLUMNS)
 _ARTIFACT = _insert("artifacts", ARTIFACT_COLUMNS, ("trial_id", "kind", "attempt", "path"))
 _CHECKPOINT = _insert("checkpoints", CheckpointRow._fields, ("trial_id", "step"))
 _ATTR = _insert("attrs", ("trial_id", "name", "value"), ("trial_id", "name"))
-_FORGET = "DELETE FROM metrics WHERE trial_id = ?"
+_FORGET = "DELETE FROM metrics WHERE trial_id = ?1 AND (?2 IS NULL OR step > ?2)"
+_DISCARD = "DELETE FROM checkpoints WHERE trial_id = ? AND path = ?"
 
 
 class Buffers:
@@ -58,13 +59,16 @@ class Buffers:
         self.checkpoints: list[CheckpointRow] = []
         self.attrs: list[tuple[int, str, str]] = []
         self._params: list[tuple[int, str, _Cell, int]] = []
-        self._forgotten: dict[int, None] = {}
+        self._forgotten: dict[int, int | None] = {}
+        """Trials whose stored reports go, with the step after which; None for all."""
+        self._discarded: list[tuple[int, str]] = []
         self._studies: list[tuple[int, dict[str, _Cell]]] = []
 
     def __len__(self) -> int:
         return (
             len(self.events) + len(self.trials) + len(self.metrics) + len(self.decisions) + len(self.artifacts)
             + len(self.checkpoints) + len(self.attrs) + len(self._params) + len(self._forgotten) + len(self._studies)
+            + len(self._discarded)
         )
 
     def add_params(self, trial_id: int, params: Params) -> None:
@@ -74,10 +78,19 @@ class Buffers:
             for name, value in params.items()
         ]
 
-    def forget_metrics(self, trial_id: int) -> None:
-        """Drops the metrics of a trial that wait, and those that are stored at the next write."""
-        self.metrics = [row for row in self.metrics if row.trial_id != trial_id]
-        self._forgotten[trial_id] = None
+    def forget_metrics(self, trial_id: int, after_step: int | None) -> None:
+        """Drops the metrics of a trial after a step, or all: those that wait now, those stored at the next write."""
+        self.metrics = [
+            row for row in self.metrics
+            if row.trial_id != trial_id or (after_step is not None and row.step <= after_step)
+        ]
+        before = self._forgotten.get(trial_id, after_step)
+        self._forgotten[trial_id] = None if before is None or after_step is None else min(before, after_step)
+
+    def discard_checkpoint(self, trial_id: int, path: str) -> None:
+        """Drops a checkpoint that waits, or is stored, by its path."""
+        self.checkpoints = [row for row in self.checkpoints if (row.trial_id, row.path) != (trial_id, path)]
+        self._discarded.append((trial_id, path))
 
     def update_study(self, study_id: int, columns: dict[str, _Cell]) -> None:
         """Adds a change of a study's row.
@@ -96,7 +109,9 @@ class Buffers:
             changes = ", ".join(f"{name} = ?" for name in columns)
             conn.execute(f"UPDATE studies SET {changes} WHERE id = ?", (*columns.values(), study_id))
         if self._forgotten:
-            conn.executemany(_FORGET, [(trial_id,) for trial_id in self._forgotten])
+            conn.executemany(_FORGET, list(self._forgotten.items()))
+        if self._discarded:
+            conn.executemany(_DISCARD, self._discarded)
         if self.trials:
             conn.executemany(_TRIAL, map(tuple, self.trials.values()))
         for sql, rows in self._lists():

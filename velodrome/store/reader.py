@@ -139,6 +139,12 @@ class Reader:
         sql = f"SELECT {', '.join(CheckpointRow._fields)} FROM checkpoints WHERE trial_id = ? ORDER BY step"
         return [CheckpointRow._make(row) for row in self._rows(sql, (trial_id,))]
 
+    def all_checkpoints(self, study_id: int) -> list[CheckpointRow]:
+        """The checkpoints of all trials of a study, by trial and step."""
+        sql = (f"SELECT {', '.join(CheckpointRow._fields)} FROM checkpoints WHERE trial_id >= ? AND trial_id < ? "
+               "ORDER BY trial_id, step")
+        return [CheckpointRow._make(row) for row in self._rows(sql, _ids(study_id))]
+
     def attrs(self, trial_id: int) -> dict[str, str]:
         """A trial's user attributes: JSON by name."""
         return dict(self._rows("SELECT name, value FROM attrs WHERE trial_id = ? ORDER BY name", (trial_id,)))

@@ -89,9 +89,9 @@ class Writer:
         """Adds the figures of a report. A figure for a trial, name and step that has one already replaces it."""
         self._buffers.metrics += rows
 
-    def forget_metrics(self, trial_id: int) -> None:
-        """Drops what a trial reported so far, stored or not: it starts again."""
-        self._buffers.forget_metrics(trial_id)
+    def forget_metrics(self, trial_id: int, after_step: int | None = None) -> None:
+        """Drops what a trial reported at steps after that one, or all, stored or not: it starts again from there."""
+        self._buffers.forget_metrics(trial_id, after_step)
 
     def decision(self, row: DecisionRow) -> None:
         """Adds a decision."""
@@ -104,6 +104,10 @@ class Writer:
     def checkpoint(self, row: CheckpointRow) -> None:
         """Stores where a trial's checkpoint lies, in place of one for the same step."""
         self._buffers.checkpoints.append(row)
+
+    def discard_checkpoint(self, trial_id: int, path: str) -> None:
+        """Drops a trial's checkpoint of that path, stored or not; its files are the caller's."""
+        self._buffers.discard_checkpoint(trial_id, path)
 
     def attr(self, trial_id: int, name: str, json_value: str) -> None:
         """Stores a user attribute of a trial (JSON), in place of what was there."""
