@@ -226,6 +226,34 @@ class Study:
 
         return self._read(read)
 
+    def checkpoint(self, trial: TrialResult | int, *, step: int | None = None, map_to: Any = "cpu") -> Any:
+        """What a trial kept by ``trial.checkpoint``: its newest checkpoint that is as it was written.
+
+        >>> study.checkpoint(study.best)["model"]  # doctest: +SKIP
+
+        Args:
+            trial: The trial, or its number.
+            step: Only the checkpoint of this step.
+            map_to: Where tensors go that were on a GPU.
+
+        Raises:
+            NotFoundError: If there is none, or none that can be trusted.
+        """
+        from velodrome.trials.checkpoints import Kept, load, newest_sound
+
+        number = trial if isinstance(trial, int) else trial.number
+        rows = self._read(lambda reader: reader.checkpoints(reader.trial(self._row.id, number).id))
+        wanted = [row for row in reversed(rows) if step in (None, row.step)]
+        found, problems = newest_sound(self.store.parent, [Kept(row.step, row.path, row.sha256) for row in wanted])
+        if found is not None:
+            return load(self.store.parent / found.path, str(map_to))
+        raise NotFoundError(
+            f"Trial {number} of study {self.name!r} has no {'sound ' if problems else ''}checkpoint"
+            + ("" if step is None else f" of step {step}"), given="; ".join(problems),
+            allowed="" if problems else f"step {', '.join(str(row.step) for row in rows)}" if rows else "",
+            hint="" if rows else "which finished trials keep theirs: --keep-checkpoints best (the default), all, N",
+        )
+
     # --- by hand
 
     def ask(self) -> AskedTrial:

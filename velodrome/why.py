@@ -205,6 +205,8 @@ def _sentence(kind: str, data: list[Any], attempt: int) -> str:
     match kind, data:
         case "launched", [worker, device, *_]:
             return f"attempt {attempt} started on {worker} ({device})"
+        case "restored", [step, *_]:
+            return f"went on from its checkpoint of step {step}" if step is not None else "started from its beginning"
         case "judged", [reason, *_]:
             return f"told to stop: {reason}"
         case "returned", _:

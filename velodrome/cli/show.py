@@ -13,7 +13,7 @@ from velodrome.cli.options import json_option, split_target, store_option, study
 from velodrome.cli.output import cell, out_fields, out_heading, out_json, out_table
 from velodrome.cli.studies import seconds
 from velodrome.cli.trials import as_data, out_trials
-from velodrome.records import StudyRow
+from velodrome.records import TRIALS_PER_STUDY, StudyRow, trial_id
 from velodrome.search.domains import Choice, Domain
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
@@ -29,8 +29,8 @@ from velodrome.types import Goal
 def show(study: str, trial: str | None, top: int, store: Path, as_json: bool) -> None:
     """Show a study, or one of its trials.
 
-    Of a study: its settings, its space, its counts and its best trials. Of a trial: its parameters, metrics, reports
-    and what the scheduler decided.
+    Of a study: its settings, its space, its counts and its best trials. Of a trial: its parameters, metrics, reports,
+    its checkpoints and what the scheduler decided.
     """
     name, chosen = split_target(study, trial)
     with Reader(store) as reader:
@@ -54,6 +54,7 @@ def _study(reader: Reader, row: StudyRow, best: list[TrialResult]) -> dict[str, 
         "name": row.name, "state": state_of(row), "note": row.note, "goal": row.goal, "target": row.trials,
         "counts": reader.counts(row.id), "sampler": row.sampler, "scheduler": row.scheduler, "seed": row.seed,
         "objective": row.objective, "config": json.loads(row.config), "space": json.loads(row.space),
+        "checkpoints": _checkpoint_counts(reader, row),
         "created_at": row.created_at, "owner_host": row.owner_host, "owner_pid": row.owner_pid or None,
         "top": [as_data(trial) for trial in best],
     }
@@ -74,7 +75,21 @@ def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
         "decisions": [
             {"at": d.at, "by": d.by, "action": d.action, "reason": d.reason} for d in reader.decisions(row.id, chosen)
         ],
+        "checkpoints": [
+            {"step": c.step, "size_bytes": c.size_bytes, "created_at": c.created_at, "path": c.path}
+            for c in reader.checkpoints(found.id)
+        ],
     }
+
+
+def _checkpoint_counts(reader: Reader, row: StudyRow) -> dict[str, int]:
+    """How many checkpoints a study has, of how many trials, and their size."""
+    _, counts = reader.query(
+        "select count(*) as n, count(distinct trial_id) as trials, coalesce(sum(size_bytes), 0) as size_bytes "
+        "from checkpoints where trial_id >= :first and trial_id < :first + :most",
+        {"first": trial_id(row.id, 0), "most": TRIALS_PER_STUDY},
+    )
+    return dict(zip(("count", "trials", "size_bytes"), next(counts), strict=True))
 
 
 def _show_study(row: StudyRow, data: dict[str, Any], best: list[TrialResult]) -> None:
@@ -85,12 +100,18 @@ def _show_study(row: StudyRow, data: dict[str, Any], best: list[TrialResult]) ->
         ("trials", f"{row.trials or 'no number'} asked for; {counts or 'none yet'}"), ("goal", row.goal),
         ("sampler", row.sampler), ("scheduler", row.scheduler), ("seed", str(row.seed)),
         ("objective", row.objective or "(from Python)"), ("created", _time(row.created_at)),
+        ("checkpoints", _sentence(data["checkpoints"])),
         ("options", " ".join(f"{name}={cell(value)}" for name, value in config.items())),
     ])
     _show_space(data["space"])
     if best:
         out_heading("best trials")
         out_trials(best, Goal.parse(row.goal))
+
+
+def _sentence(checkpoints: dict[str, int]) -> str | None:
+    count, trials, size_bytes = checkpoints.values()
+    return f"{count} of {trials} trial{'s' * (trials > 1)}, {size_bytes:,} bytes" if count else None
 
 
 def _show_space(space: dict[str, Any]) -> None:
@@ -130,6 +151,11 @@ def _show_trial(data: dict[str, Any]) -> None:
     if data["reports"]:
         out_heading("reports")
         out_table(tuple(data["reports"][0]), [tuple(report.values()) for report in data["reports"]])
+    if data["checkpoints"]:
+        out_heading("checkpoints")
+        out_table(("step", "bytes", "made", "path"), [
+            (c["step"], c["size_bytes"], _time(c["created_at"]), c["path"]) for c in data["checkpoints"]
+        ])
     if data["decisions"]:
         out_heading("decisions")
         out_table(("by", "action", "reason"), [(d["by"], d["action"], d["reason"]) for d in data["decisions"]])
