@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import velodrome as velo
+from velodrome.why import study_story
 
 SPACE = velo.Space(x=velo.Float(0, 1))
 QUIET: dict[str, Any] = {"executor": "inline", "progress": False, "seed": 1}
@@ -74,6 +78,45 @@ def test_why_the_workers_are_so_many_is_kept_at_each_start() -> None:
         "1 worker, as asked", "one trial at a time, in the study's own process: the executor is inline",
     ]
     assert {row["trial_id"] for row in rows} == {None}
+
+
+def test_a_study_by_hand_is_let_go_when_the_program_ends() -> None:
+    code = """\
+import velodrome as velo
+study = velo.create_study(velo.Space(x=velo.Float(0, 1)), name="s")
+trial = study.ask()
+study.tell(trial, trial.params["x"])
+study.ask()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    study = velo.load_study("s")
+    assert study.state == "stopped"
+    assert [trial.state for trial in study.trials] == ["completed", "running"]
+    trial = study.ask()
+    assert trial.number == 1  # the one that was never told
+    study.close()
+
+
+def test_a_study_by_hand_is_let_go_when_nobody_uses_it_any_more() -> None:
+    velo.create_study(SPACE, name="s").ask()
+    gc.collect()
+    assert velo.load_study("s").state == "stopped"
+
+
+def test_nothing_can_be_asked_of_a_study_whose_objective_asks() -> None:
+    study = velo.sweep(asks, trials=1, name="s", **QUIET)
+    with pytest.raises(velo.VeloError, match="no search space"):
+        study.ask()
+    study.close()
+
+
+def test_failures_told_by_hand_are_alike_where_their_words_are() -> None:
+    with velo.create_study(SPACE, name="s") as study:
+        for reason in ("no data", "no data", "no disk"):
+            study.tell(study.ask(), failed=reason)
+    with velo.open_store() as reader:
+        groups = study_story(reader, study.row).groups
+    assert [(group.count, group.failure.message) for group in groups] == [(2, "no data"), (1, "no disk")]
 
 
 def test_the_front_has_all_that_no_other_beats() -> None:

@@ -254,11 +254,14 @@ class Manager:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the loop in order; a second ends this process at once, workers and all."""
+        """The first Ctrl-C or SIGTERM ends the loop in order; a second ends this process at once, workers and all.
+
+        A terminal that is closed (SIGHUP) does the same, unless nohup has it ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, self._on_signal) for s in _signals_that_end()}
         try:
             yield
         finally:
@@ -277,3 +280,8 @@ class Manager:
         self._in_objective = inside
         if inside and self._signum:
             raise KeyboardInterrupt
+
+
+def _signals_that_end() -> tuple[signal.Signals, ...]:
+    usual = signal.SIGINT, signal.SIGTERM
+    return usual if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*usual, signal.SIGHUP)

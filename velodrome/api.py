@@ -200,7 +200,7 @@ def resume(
 
 
 def create_study(
-    space: Space | None = None,
+    space: Space,
     *,
     goal: str = DEFAULT_GOAL,
     sampler: str = "tpe",
@@ -216,7 +216,7 @@ def create_study(
     with Writer(store_path(store)) as writer:
         row = _create(writer, StudyRow(
             0, name or "", "stopped", str(wanted), seed, 0, sampler, scheduler, _space(space),
-            "", _config(Options(), define_by_run=space is None), _now(),
+            "", _config(Options(), define_by_run=False), _now(),
         ), default_name="study")
     return load_study(row.name, store=store)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _EVERY_S = 10.0
 
 
 class ProgressLine:
-    """Shows each ``Progress`` it is called with.
+    """Shows each ``Progress`` it is called with. Where nobody can be shown anything any more, it keeps quiet.
 
     Args:
         out: Where to write; ``sys.stderr`` by default.
@@ -32,20 +33,23 @@ class ProgressLine:
         text = render(progress)
         if self._redraws:
             width = shutil.get_terminal_size().columns - 1
-            self._out.write(f"\r\x1b[K{text[:width]}")
-            self._out.flush()
             self._drawn = True
+            self._write(f"\r\x1b[K{text[:width]}")
         elif time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _EVERY_S
-            self._out.write(text + "\n")
-            self._out.flush()
+            self._write(text + "\n")
 
     def close(self) -> None:
         """Ends the line that was redrawn."""
         if self._drawn:
-            self._out.write("\n")
-            self._out.flush()
             self._drawn = False
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        """A terminal that is gone, or a pipe that nobody reads, must not end the study."""
+        with suppress(OSError, ValueError):
+            self._out.write(text)
+            self._out.flush()
 
 
 def render(progress: Progress) -> str:

@@ -7,7 +7,9 @@ Everything here reads through short read-only connections, so a study can be loo
 from __future__ import annotations
 
 import json
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +112,7 @@ class Study:
         self.store, self.name = store, name
         self._take_control = take_control
         self._controller: Controller | None = None
+        self._let_go: Callable[[], object] | None = None
         self._lock = threading.RLock()
         self._row = self._read(lambda reader: reader.study(name))
         self.goal = Goal.parse(self._row.goal)
@@ -262,11 +265,17 @@ class Study:
         Raises:
             StudyBusyError: If another process runs the study.
             NotFoundError: If the sampler has nothing left (a grid was walked to its end).
+            UsageError: If the study's objective asks for its parameters as it runs: there is no space to ask from.
         """
         from velodrome.trials import events as ev
 
         with self._lock:
             controller = self._control()
+            if controller.table.history.is_define_by_run:
+                raise UsageError(
+                    f"Study {self.name!r} has no search space to take a configuration from",
+                    hint=f"run its objective: velo resume {self.name}; or make a study with a space",
+                )
             launch = controller.next()
             if launch is None:
                 raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.exhausted)
@@ -307,12 +316,14 @@ class Study:
             controller.commit()
 
     def close(self) -> None:
-        """Lets the study go, if this process had taken control of it by ``ask``; others may run it then."""
+        """Lets the study go, if this process had taken control of it by ``ask``; others may run it then.
+
+        It is done at the latest when the study is no longer used, or the program ends.
+        """
         with self._lock:
-            if self._controller is not None:
-                self._controller.close("asked and told by hand", "stopped")
-                self._controller.release()
-                self._controller = None
+            if self._let_go is not None:
+                self._let_go()
+                self._controller = self._let_go = None
 
     def __enter__(self) -> Study:
         return self
@@ -323,6 +334,7 @@ class Study:
     def _control(self) -> Controller:
         if self._controller is None:
             self._controller = self._take_control(self)
+            self._let_go = weakref.finalize(self, _let_go, self._controller, os.getpid())
         return self._controller
 
     def _report(self, number: int, step: int, metrics: Metrics) -> None:
@@ -341,6 +353,15 @@ class Study:
     def _read(self, question: Callable[[Reader], _T]) -> _T:
         with Reader(self.store) as reader:
             return question(reader)
+
+
+def _let_go(controller: Controller, pid: int) -> None:
+    """Ends a controller's hold on its study; not in a process that was forked off by the one that has it."""
+    if os.getpid() == pid:
+        try:
+            controller.close("asked and told by hand", "stopped")
+        finally:
+            controller.release()
 
 
 def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] | None) -> Metrics:

@@ -75,8 +75,9 @@ class Failure:
 
     @property
     def signature(self) -> str:
-        """What two failures share when they are alike: class, exception type and place."""
-        return f"{self.kind}|{self.exception}|{self.file}:{self.line}"
+        """What two failures share when they are alike: class, exception type and place; the message where it is all."""
+        only = self.message if self.kind is FailureClass.USER and not self.exception and not self.file else ""
+        return f"{self.kind}|{self.exception}|{self.file}:{self.line}{only}"
 
     def to_json(self) -> dict[str, str | int]:
         """The failure as JSON."""

@@ -20,6 +20,7 @@ def test_figures_for_people(value, text):
 
 @pytest.mark.parametrize(("value", "text"), [
     (True, "true"), (False, "false"), (b"\x01\xff", "x'01ff'"), ("two\nlines\there", "two lines here"), ("", ""),
+    ("\x1b[31mred", "\\x1b[31mred"), ("a\x00b", "a\\x00b"), ("λ \u200d学", "λ \u200d学"),
 ])
 def test_cells(value, text):
     assert output.cell(value) == text
@@ -30,6 +31,11 @@ def test_a_table_off_a_terminal_is_plain_and_whole(capsys):
     assert capsys.readouterr().out == (
         f"name{' ' * 98}value\n{'a' * 100}   0.25\n学习\nb{' ' * 104}12\n".replace(f"{'a' * 100}   ", f"{'a' * 100}   ")
     )
+
+
+def test_data_goes_to_a_pipe_as_it_is(capsys):
+    output.out("\x1b[31mred")
+    assert capsys.readouterr().out == "\x1b[31mred\n"
 
 
 def test_a_table_without_rows(capsys):

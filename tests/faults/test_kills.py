@@ -103,8 +103,8 @@ def test_controller_and_workers_killed_together(tmp_path: Path) -> None:
     check_whole(tmp_path, 30)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_save_everything_and_leave_no_process(
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_ctrl_c_and_its_like_save_everything_and_leave_no_process(
     tmp_path: Path, signum: signal.Signals, code: int
 ) -> None:
     objective = write_objective(tmp_path, pause=0.02)

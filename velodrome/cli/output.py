@@ -22,8 +22,8 @@ _MIN_WIDTH = 12
 
 
 def out(text: str) -> None:
-    """Prints data: a line on stdout."""
-    click.echo(text)
+    """Prints data: a line on stdout, as it is (click takes escape sequences out of what goes to a pipe)."""
+    click.echo(text, color=True)
 
 
 def note(text: str) -> None:
@@ -88,7 +88,16 @@ def cell(value: Any) -> str:
         case bytes():
             return f"x'{value.hex()}'"
         case _:
-            return str(value).replace("\r", " ").replace("\n", " ").replace("\t", " ")
+            return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text on one line: blanks for line ends and tabs, escapes for what a terminal would take as a command."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if c in "\r\n\t" else repr(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in text
+    )
 
 
 def pairs(params: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def _out_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         writer.writerow(cell(value) if isinstance(value, bytes) else value for value in row)
         if buffer.tell() > 1 << 16:
-            click.echo(buffer.getvalue(), nl=False)
+            click.echo(buffer.getvalue(), nl=False, color=True)
             buffer.seek(0)
             buffer.truncate()
-    click.echo(buffer.getvalue(), nl=False)
+    click.echo(buffer.getvalue(), nl=False, color=True)
