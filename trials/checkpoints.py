@@ -68,36 +68,36 @@ def save(store_dir: str, files_dir: str, number: int, attempt: int, step: int, s
     """
     encoded = encode(state)
     folder = Path(store_dir, files_dir, f"{number:06d}")
-    unfinished = folder / f"{_UNFINISHED}{step:08d}-a{attempt}-{os.getpid()}"
+    made = folder / f"{_UNFINISHED}{step:08d}-a{attempt}-{os.getpid()}"
     try:
-        _make_inside(folder, unfinished, Path(store_dir))
-        (unfinished / _STATE).write_text(encoded.text, encoding="ascii")
+        _make_inside(folder, made, Path(store_dir))
+        (made / _STATE).write_text(encoded.text, encoding="ascii")
         if encoded.tensors:
             import safetensors.torch
 
-            safetensors.torch.save_file(encoded.tensors, unfinished / _WEIGHTS)
+            _write(safetensors.torch.save_file, encoded.tensors, made / _WEIGHTS)
         if encoded.arrays:
             import safetensors.numpy
 
-            safetensors.numpy.save_file(encoded.arrays, unfinished / _ARRAYS)
+            _write(safetensors.numpy.save_file, encoded.arrays, made / _ARRAYS)
         files = {path.name: {"sha256": _sha256(path), "size_bytes": path.stat().st_size}
-                 for path in sorted(unfinished.iterdir())}
+                 for path in sorted(made.iterdir())}
         manifest = json.dumps(
             {"format": FORMAT, "trial": number, "attempt": attempt, "step": step, "files": files}, indent=1
         )
-        (unfinished / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
+        (made / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
         size_bytes = 0
-        for path in unfinished.iterdir():
+        for path in made.iterdir():
             _sync(path)
             size_bytes += path.stat().st_size
-        _sync(unfinished)
-        sha256 = _sha256(unfinished / _MANIFEST)
-        name = _rename(unfinished, f"step-{step:08d}-a{attempt}")
+        _sync(made)
+        sha256 = _sha256(made / _MANIFEST)
+        made = _rename(made, f"step-{step:08d}-a{attempt}")
         _sync(folder)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         raise
-    return Written(f"{files_dir}/{folder.name}/{name}", sha256, size_bytes)
+    return Written(f"{files_dir}/{folder.name}/{made.name}", sha256, size_bytes)
 
 
 def problem_with(folder: Path, sha256: str) -> str:
@@ -190,6 +190,16 @@ def remove_unfinished(store_dir: str, files_dir: str, number: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _write(save_file: Callable[[Any, Path], None], data: Any, path: Path) -> None:
+    """Writes a safetensors file; its library's own word for a full disk is turned into the system's."""
+    from safetensors import SafetensorError
+
+    try:
+        save_file(data, path)
+    except SafetensorError as error:
+        raise OSError(f"{path.name}: {error}") from error
+
+
 def _make_inside(folder: Path, new: Path, above: Path) -> None:
     """Makes both folders, also where the controller removes the outer one, empty, at this moment."""
     while True:
@@ -210,13 +220,12 @@ def _make_folder(folder: Path, above: Path) -> None:
     _sync(folder.parent)
 
 
-def _rename(unfinished: Path, name: str) -> str:
+def _rename(unfinished: Path, name: str) -> Path:
     """Gives the folder its name, with a number behind where that is taken; nothing is ever overwritten."""
     new, count = name, 1
     while True:
         try:
-            unfinished.rename(unfinished.parent / new)
-            return new
+            return unfinished.rename(unfinished.parent / new)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
