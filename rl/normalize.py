@@ -168,7 +168,7 @@ class RewardNormalizer:
     def normalize(self, r_t: ArrayLike) -> NDArray[np.float32]:
         """Rewards of any shape, float32."""
         scale = 1.0 / np.sqrt(float(self.moments.variance) + self.eps)
-        scaled = np.asarray(r_t, np.float64) * scale
+        scaled: Array = np.asarray(r_t, np.float64) * scale
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:

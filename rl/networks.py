@@ -1,0 +1,135 @@
+"""The bodies of policies and value functions: a multilayer perceptron and a convolutional network.
+
+Plain modules from observations to features, initialised orthogonally with zero biases (Saxe et al. 2014). Every
+module takes the generator that draws its weights, and none touches torch's global one. Any leading shape ``[...]``
+is a batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from velodrome.errors import UsageError, nearest
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+"""The activations by name."""
+
+NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Convolutions as (filters, kernel size, stride): those of Mnih et al. 2015, for 84x84 images."""
+
+MINATAR = ((16, 3, 1),)
+"""Those of Young and Tian 2019, for 10x10 grids."""
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def linear(num_in: int, num_out: int, *, gain: float, generator: Generator | None = None) -> nn.Linear:
+    """A linear layer with orthogonal weights times ``gain``, and zero biases.
+
+    Usual gains: sqrt(2) inside a network, 0.01 for a policy's last layer (it starts near uniform), 1 for a value's.
+    """
+    return orthogonal(uninitialised(nn.Linear, num_in, num_out), gain, generator)
+
+
+class MLP(nn.Module):
+    """Linear layers, each with its activation.
+
+    Args:
+        num_in: Size of an observation.
+        sizes: Units of each layer; at least one layer.
+        activation: ``"tanh"`` or ``"relu"``.
+        generator: Draws the weights.
+    """
+
+    def __init__(
+        self, num_in: int, sizes: Sequence[int], *, activation: str = "tanh", generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        make = activation_named(activation)
+        if not sizes:
+            raise UsageError("A network needs at least one layer", given="sizes=()", allowed="such as (64, 64)")
+        self.num_features = sizes[-1]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise((num_in, *sizes)):
+            layers += [linear(before, after, gain=math.sqrt(2.0), generator=generator), make()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Features ``[..., num_features]`` of observations ``[..., num_in]``."""
+        features: Tensor = self.layers(obs)
+        return features
+
+
+class CNN(nn.Module):
+    """Convolutions and one linear layer, each with a ReLU (Mnih et al. 2015, "Nature CNN", by default).
+
+    Weights and activations are channels-last, which is what the processor's kernels like. uint8 images are divided
+    by 255; those of other types are taken as they are.
+
+    Args:
+        shape: ``(C, H, W)`` of an image. Channels come first; a stack of frames is channels.
+        convolutions: (filters, kernel size, stride) of each.
+        num_features: Units of the linear layer.
+        generator: Draws the weights.
+
+    Raises:
+        UsageError: If the image is too small for the convolutions.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], *, convolutions: Sequence[tuple[int, int, int]] = NATURE,
+        num_features: int = 512, generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for filters, size, stride in convolutions:
+            convolution = uninitialised(nn.Conv2d, channels, filters, size, stride)
+            layers += [orthogonal(convolution, math.sqrt(2.0), generator), nn.ReLU()]
+            channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
+            if height < 1 or width < 1:
+                raise UsageError("An image is too small for its network", given=f"(C, H, W) = {shape}",
+                                 allowed=f"what these convolutions leave something of: {tuple(convolutions)}",
+                                 hint="resize the images, or use an MLP")
+        self.convolutions = nn.Sequential(*layers)
+        self.linear = linear(channels * height * width, num_features, gain=math.sqrt(2.0), generator=generator)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Features ``[..., num_features]`` of images ``[..., C, H, W]``, uint8, bool or float."""
+        batch = obs.shape[:-3]
+        images = obs.reshape(-1, *obs.shape[-3:]).to(self.linear.weight.dtype, memory_format=torch.channels_last)
+        if obs.dtype == torch.uint8:
+            images = images.mul_(1.0 / 255.0)
+        features: Tensor = self.linear(self.convolutions(images).flatten(1)).relu_()
+        return features.view(*batch, self.num_features)
+
+
+def activation_named(name: str) -> type[nn.Module]:
+    """The activation of that name; raises UsageError if there is none."""
+    if name not in ACTIVATIONS:
+        raise UsageError("There is no such activation", given=name, allowed=", ".join(ACTIVATIONS),
+                         hint=nearest(name, ACTIVATIONS))
+    return ACTIVATIONS[name]
+
+
+def uninitialised(make: type[Layer], *sizes: int) -> Layer:
+    """A layer whose weights are not drawn yet, so that torch's global generator is left alone."""
+    return make(*sizes, device="meta").to_empty(device="cpu")
+
+
+def orthogonal(layer: Layer, gain: float, generator: Generator | None) -> Layer:
+    """The layer, with orthogonal weights times ``gain``, and zero biases."""
+    for name, parameter in layer.named_parameters():
+        if "bias" in name:
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.orthogonal_(parameter, gain, generator)
+    return layer

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from velodrome.errors import UsageError
+from velodrome.rl.critics import CriticEnsemble, NoisyLinear, QHead
+from velodrome.rl.distributions import Categorical, MultiBinary, MultiDiscrete
+from velodrome.rl.gaussians import DiagonalGaussian, SquashedGaussian
+from velodrome.rl.heads import LOG_STD_RANGE, SquashedGaussianHead, ValueHead, policy_head
+from velodrome.rl.networks import CNN, MINATAR, MLP, linear
+from velodrome.rl.recurrent import LSTMCore, LSTMState
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def layout(kind: str, shape: tuple[int, ...] = (), sizes: tuple[int, ...] = (), bound: float = 1.0) -> Any:
+    return SimpleNamespace(kind=kind, shape=shape, sizes=sizes, low=np.full(shape, -bound), high=np.full(shape, bound))
+
+
+MAKERS: list[Any] = [
+    lambda g: MLP(4, (8, 8), generator=g),
+    lambda g: CNN((1, 10, 10), convolutions=MINATAR, num_features=8, generator=g),
+    lambda g: LSTMCore(3, 5, generator=g),
+    lambda g: policy_head(layout("discrete", sizes=(3,)), 6, generator=g),
+    lambda g: policy_head(layout("box", (2,)), 6, squashed=True, generator=g),
+    lambda g: QHead(4, 3, num_atoms=2, dueling=True, noisy=True, generator=g),
+    lambda g: CriticEnsemble(5, (8,), generator=g),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_weights_come_from_the_generator_alone(make: Any) -> None:
+    torch.manual_seed(1)
+    one = make(seeded(7)).state_dict()
+    untouched = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(untouched, torch.rand(1))
+    torch.manual_seed(2)
+    two, other = make(seeded(7)).state_dict(), make(seeded(8)).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_orthogonal_weights() -> None:
+    layer = linear(5, 3, gain=2.0, generator=seeded())
+    torch.testing.assert_close(layer.weight @ layer.weight.t(), 4.0 * torch.eye(3))
+    assert layer.bias.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_mlp_written_out() -> None:
+    net, x = MLP(3, (4, 2), activation="tanh", generator=seeded()), torch.randn(5, 2, 3, generator=seeded())
+    first, second = (layer for layer in net.layers if isinstance(layer, nn.Linear))
+    by_hand = ((x @ first.weight.t() + first.bias).tanh() @ second.weight.t() + second.bias).tanh()
+    torch.testing.assert_close(net(x), by_hand)
+    with pytest.raises(UsageError, match="Did you mean 'relu'"):
+        MLP(3, (4,), activation="rely")
+    with pytest.raises(UsageError, match="at least one layer"):
+        MLP(3, ())
+
+
+def test_nature_cnn() -> None:
+    """84 -> 20 -> 9 -> 7 pixels, so 64 * 49 = 3,136 numbers into the linear layer."""
+    net = CNN((4, 84, 84), generator=seeded())
+    assert net.linear.in_features == 3136
+    images = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8, generator=seeded())
+    got = net(images)
+    assert got.shape == (2, 3, 512)
+    torch.testing.assert_close(got[1, 2], net((images[1, 2].float() / 255).unsqueeze(0))[0], rtol=1e-4, atol=1e-5)
+    plain: Tensor = images[0, :1].float() / 255
+    for layer in net.convolutions:
+        plain = layer(plain.contiguous())
+    torch.testing.assert_close(got[0, :1], net.linear(plain.flatten(1)).relu(), rtol=1e-4, atol=1e-5)
+
+
+def test_cnn_leaves_its_input_alone_and_takes_boolean_grids() -> None:
+    net = CNN((2, 10, 10), convolutions=MINATAR, num_features=8, generator=seeded())
+    grid = torch.rand(3, 2, 10, 10, generator=seeded())
+    copy = grid.clone()
+    net(grid)
+    assert torch.equal(grid, copy)
+    torch.testing.assert_close(net(grid > 0.5), net((grid > 0.5).float()))
+    with pytest.raises(UsageError, match="too small"):
+        CNN((4, 16, 16))
+
+
+def loop_over_steps(core: LSTMCore, x_t: Tensor, state: LSTMState, start_t: Tensor) -> tuple[Tensor, LSTMState]:
+    """One environment and one step at a time, with the cell's equations written out."""
+    lstm: Any = core.lstm
+    out = torch.zeros(*x_t.shape[:2], core.num_features, dtype=x_t.dtype)
+    finals = []
+    for n in range(x_t.shape[1]):
+        h, c = state.h[n], state.c[n]
+        for t in range(x_t.shape[0]):
+            if start_t[t, n]:
+                h, c = torch.zeros_like(h), torch.zeros_like(c)
+            gates = lstm.weight_ih_l0 @ x_t[t, n] + lstm.bias_ih_l0 + lstm.weight_hh_l0 @ h + lstm.bias_hh_l0
+            i, f, g, o = gates.chunk(4)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            out[t, n] = h
+        finals.append((h, c))
+    return out, LSTMState(torch.stack([h for h, _ in finals]), torch.stack([c for _, c in finals]))
+
+
+@pytest.mark.parametrize("p_start", [0.0, 0.1, 0.5, 1.0])
+def test_lstm_forgets_at_every_start(p_start: float) -> None:
+    core = LSTMCore(3, 4, generator=seeded()).double()
+    x_t = torch.randn(9, 3, 3, dtype=torch.float64, generator=seeded(1))
+    state = LSTMState(*torch.randn(2, 3, 4, dtype=torch.float64, generator=seeded(2)))
+    start_t = torch.rand(9, 3, generator=seeded(3)) < p_start
+    got, (h, c) = core(x_t, state, start_t)
+    expected, final = loop_over_steps(core, x_t, state, start_t)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close((h, c), tuple(final))
+    ours = torch.autograd.grad(got.square().sum(), list(core.parameters()))
+    by_hand = torch.autograd.grad(expected.square().sum(), list(core.parameters()))
+    torch.testing.assert_close(ours, by_hand)
+
+
+def test_lstm_in_pieces_is_lstm_at_once() -> None:
+    """Acting goes step by step, learning takes the rollout: both must see the same."""
+    core, start_t = LSTMCore(3, 4, generator=seeded()), torch.rand(8, 2, generator=seeded(3)) < 0.2
+    x_t = torch.randn(8, 2, 3, generator=seeded(1))
+    whole, last = core(x_t, core.initial_state(2), start_t)
+    state, steps = core.initial_state(2), []
+    for t in range(8):
+        y, state = core(x_t[t:t + 1], state, start_t[t:t + 1])
+        steps.append(y)
+    torch.testing.assert_close(torch.cat(steps), whole)
+    torch.testing.assert_close(tuple(state), tuple(last))
+
+
+@pytest.mark.parametrize(("actions", "squashed", "kind", "shape"), [
+    (layout("discrete", (), (5,)), False, Categorical, ()),
+    (layout("multi_discrete", (2,), (2, 3)), False, MultiDiscrete, (2,)),
+    (layout("multi_binary", (2, 2)), False, MultiBinary, (4,)),
+    (layout("box", (3,), bound=math.inf), False, DiagonalGaussian, (3,)),
+    (layout("box", (3,)), True, SquashedGaussian, (3,)),
+])
+def test_heads(actions: Any, squashed: bool, kind: type, shape: tuple[int, ...]) -> None:
+    head = policy_head(actions, 6, squashed=squashed, generator=seeded())
+    features = torch.randn(7, 2, 6, generator=seeded())
+    pi = head(features)
+    assert type(pi) is kind
+    action = pi.sample(seeded())
+    assert action.shape == (7, 2, *shape)
+    assert pi.log_prob(action).shape == (7, 2)
+    loss = pi.log_prob(action).sum()
+    loss.backward()
+    assert all(p.grad is not None for p in head.parameters())
+    assert ValueHead(6)(features).shape == (7, 2)
+
+
+def test_a_new_policy_is_nearly_uniform() -> None:
+    pi = policy_head(layout("discrete", (), (4,)), 64, generator=seeded())(torch.randn(100, 64, generator=seeded()))
+    torch.testing.assert_close(pi.probs, torch.full((100, 4), 0.25), atol=0.02, rtol=0)
+
+
+def test_masks_reach_the_distribution() -> None:
+    features = torch.zeros(1, 6)
+    one = policy_head(layout("discrete", (), (3,)), 6)(features, torch.tensor([[True, False, True]]))
+    assert one.probs[0, 1].tolist() == 0.0
+    mask = torch.tensor([[True, False, False, True, True]])
+    two = policy_head(layout("multi_discrete", (2,), (2, 3)), 6)(features, mask)
+    assert two.log_prob(torch.tensor([[1, 1]])).tolist() == [-math.inf]
+
+
+def test_a_squashed_deviation_stays_in_range() -> None:
+    head = SquashedGaussianHead(2, 1, generator=seeded())
+    log_std = head(torch.tensor([[1e6, 1e6], [-1e6, -1e6]])).before_tanh.log_std.flatten()
+    assert sorted(log_std.tolist()) == list(LOG_STD_RANGE)
+
+
+def test_actions_that_no_head_serves() -> None:
+    with pytest.raises(UsageError, match=r"allowed: discrete, multi_discrete"):
+        policy_head(layout("text"), 4)
+    with pytest.raises(UsageError, match="needs bounds"):
+        policy_head(layout("box", (1,), bound=math.inf), 4, squashed=True)
+
+
+def test_dueling_heads_keep_the_mean_for_the_value() -> None:
+    head, features = QHead(6, 3, dueling=True, generator=seeded()), torch.randn(5, 6, generator=seeded())
+    assert head.value is not None
+    torch.testing.assert_close(head(features).mean(-1), head.value(features).squeeze(-1))
+    difference = head(features) - head.advantage(features)
+    torch.testing.assert_close(difference, difference[:, :1].expand(5, 3))
+    assert QHead(6, 3, num_atoms=4, dueling=True)(features).shape == (5, 3, 4)
+    assert QHead(6, 3, num_atoms=4)(torch.zeros(2, 5, 6)).shape == (2, 5, 3, 4)
+
+
+def test_noise_by_hand() -> None:
+    """f(x) = sign(x) sqrt(|x|); weight = mu + sigma * f(e_out) f(e_in), bias = mu + sigma * f(e_out)."""
+    layer = NoisyLinear(2, 1, generator=seeded())
+    layer.noise_in.copy_(torch.tensor([2.0, -3.0]))
+    layer.noise_out.copy_(torch.tensor([0.5]))
+    sigma = 0.5 / math.sqrt(2)
+    noise = sigma * 0.5 * (2.0 * 1.0 - 3.0 * 4.0) + sigma * 0.5
+    x = torch.tensor([1.0, 4.0])
+    noisy = float(layer(x).detach())
+    layer.eval()
+    assert noisy - float(layer(x).detach()) == pytest.approx(noise)
+
+
+def test_noise_is_renewed_when_asked() -> None:
+    layer, x = NoisyLinear(3, 2, generator=seeded()), torch.ones(3)
+    before = layer(x)
+    assert torch.equal(layer(x), before)
+    layer.resample(seeded(5))
+    assert not torch.equal(layer(x), before)
+    other = NoisyLinear(3, 2, generator=seeded())
+    other.resample(seeded(5))
+    assert torch.equal(layer(x), other(x))
+    draws = NoisyLinear(100_000, 1, generator=seeded()).noise_in
+    assert float(draws.square().mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.01)  # E f(e)^2 = E |e|
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_an_ensemble_is_its_members(layer_norm: bool) -> None:
+    critics = CriticEnsemble(5, (8, 8), num_critics=3, layer_norm=layer_norm, generator=seeded())
+    obs, action = torch.randn(4, 3, generator=seeded()), torch.randn(4, 2, generator=seeded())
+    q = critics(obs, action)
+    assert q.shape == (3, 4)
+    for m in range(3):
+        x = torch.cat([obs, action], -1)
+        for i in range(3):
+            x = x @ critics.weights[i][m] + critics.biases[i][m]
+            if i < 2:
+                x = nn.functional.layer_norm(x, (8,)) if layer_norm else x
+                x = x.relu()
+        torch.testing.assert_close(q[m], x.squeeze(-1))
+    assert not torch.allclose(q[0], q[1])
