@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import velodrome
+from velodrome.errors import Diverged
 from velodrome.trials.declaration import Objective, place_of
 from velodrome.types import Failure, FailureClass
 
@@ -31,6 +32,8 @@ _OOM_TEXTS = (
 def of_exception(error: BaseException, function: Objective | None) -> Failure:
     """The failure of a trial whose objective raised ``error``; ``function`` places it where no frame does."""
     kind = FailureClass.OOM if is_oom(error) else FailureClass.USER
+    if isinstance(error, Diverged):
+        kind = FailureClass.DIVERGED
     if kind is FailureClass.OOM:
         traceback.clear_frames(error.__traceback__)  # what filled the memory hangs on the frames
     frames = traceback.extract_tb(error.__traceback__)

@@ -21,8 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from velodrome.api import create_study, load_study, open_store, resume, sweep
-    from velodrome.errors import Interrupted, Pruned, VeloError
+    from velodrome.api import create_study, load_study, open_store, resume, sweep, train
+    from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep"),
-    "velodrome.errors": ("Interrupted", "Pruned", "VeloError"),
+    "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep", "train"),
+    "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
@@ -45,8 +45,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Choice", "Constraint", "Float", "Int", "Interrupted", "Pruned", "Space", "Study", "Trial", "TrialResult",
-    "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep",
+    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Space", "Study", "Trial",
+    "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep", "train",
 ]
 
 

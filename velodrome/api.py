@@ -28,6 +28,7 @@ from velodrome.records import DecisionRow, StudyRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.rl.algorithms import GOAL, OBJECTIVE, run_name, training_space
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.sampler import Exhausted
@@ -141,8 +142,66 @@ def sweep(
             row = _create(writer, StudyRow(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 _space(space), info.ref, _config(options, define_by_run=space is None), _now(),
-            ), default_name=_default_name(info))
+            ), default_name=_default_name(info, space))
             return _run(runner, writer, row.name, trials, options, progress, reasons=reasons)
+
+
+def train(
+    algo: str,
+    env: str,
+    *,
+    steps: int = 100_000,
+    seed: int | None = None,
+    name: str | None = None,
+    store: str | os.PathLike[str] | None = None,
+    executor: str = "process",
+    resources: str = "",
+    timeout_s: float | None = None,
+    progress: bool | Callable[[Progress], None] = True,
+    **settings: Any,
+) -> Study:
+    """Trains an agent, as a study of one trial, and returns the study; ``study.best.value`` is the mean return.
+
+    Args:
+        algo: The algorithm: ``ppo``.
+        env: The environment: a Gymnasium id, ``"module:Name-v0"`` or ``"file.py:ClassName"``.
+        steps: Environment steps to train for.
+        seed: Everything random derives from it; drawn and kept with the study where none is given.
+        name: The study's name; by default the algorithm's and the environment's, with a number where that is taken.
+        store: The results store.
+        executor: ``process`` or ``inline``.
+        resources: What the run needs.
+        timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
+        progress: Show a progress line on stderr, or call this with each ``Progress``.
+        settings: The algorithm's settings (``velodrome.rl.ppo_config``); others come from the environment's preset, or
+            are at their defaults.
+
+    Raises:
+        UsageError: For an algorithm, environment, setting or value that there is not; its kinds as for ``sweep``.
+        StudyFailedError: If the run failed; it carries the traceback.
+        Interrupted: As for ``sweep``.
+    """
+    env = known_env(env)
+    return sweep(
+        OBJECTIVE, training_space(algo, env, steps, settings), trials=1, goal=GOAL, sampler="random", seed=seed,
+        name=name, store=store, executor=executor, resources=resources, breaker=1, timeout_s=timeout_s,
+        progress=progress,
+    )
+
+
+def known_env(env: str) -> str:
+    """The environment's name as it is found from any folder.
+
+    Raises:
+        EnvError: If there is none of that name, with the nearest ones.
+    """
+    if ".py" in env:
+        path, colon, cls = env.rpartition(":") if ".py:" in env else (env, "", "")
+        return f"{Path(path).resolve()}{colon}{cls}"
+    from velodrome.envs.adapter_factory import find_spec
+
+    find_spec(env)
+    return env
 
 
 def resume(
@@ -415,8 +474,10 @@ def _check_space(row: StudyRow, info: ObjectiveInfo, options: Options) -> None:
     )
 
 
-def _default_name(info: ObjectiveInfo) -> str:
+def _default_name(info: ObjectiveInfo, space: Space | None) -> str:
     stem = Path(info.file).stem if info.file and not info.file.startswith("<") else info.name
+    if info.ref == OBJECTIVE and space is not None:
+        stem = run_name(space)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:90] or "study"
 
 

@@ -96,6 +96,10 @@ class Pruned(Exception):  # noqa: N818 - it is a verdict, not an error
     """Raised by an objective, or by ``trial.report``, to end a trial that is not worth going on with."""
 
 
+class Diverged(Exception):  # noqa: N818 - it is a verdict, not an error
+    """Raised by an objective whose training has left the finite numbers; the message names the first bad tensor."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """``"Did you mean 'x'?"`` for the option nearest to ``name``, or ``""`` where none is near."""
     near = difflib.get_close_matches(name, list(options), n=1)

@@ -11,6 +11,7 @@ import click
 from velodrome.cli.options import complete_words, json_option, run_options, store_option
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
+from velodrome.cli.train import setting_option
 from velodrome.search.registry import SAMPLERS, SCHEDULERS
 
 
@@ -34,24 +35,46 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--keep-checkpoints", shell_complete=complete_words("best", "all", "none"), default="best",
               show_default=True, metavar="K",
               help="Of which finished trials the last checkpoint stays: best, all, none, or a number of trials.")
+@click.option("--env", metavar="ID", help="Sweep an algorithm of reinforcement learning: the environment to train in.")
+@click.option("--steps", type=int, default=100_000, show_default=True, metavar="N",
+              help="With --env: environment steps of each trial.")
+@setting_option
 @run_options
 @store_option
 @json_option
 @click.pass_context
 def sweep(
     ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, timeout: float | None,
-    quiet: bool, **settings: Any,
+    quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
 ) -> None:
     """Run a new study: search the hyperparameters of an objective.
 
     FILE is a Python file with the objective in it, `def train(trial)`; NAME says which where there are several.
     MODULE:NAME works as well. At the end the best trial is printed: its number, value and parameters.
+
+    With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes.
     """
     from velodrome import api
+    from velodrome.errors import UsageError
 
+    if env is not None:
+        objective, settings = _of_algorithm(objective, api.known_env(env), steps, given, settings)
+    elif given:
+        raise UsageError("-p sets an algorithm's settings", given=f"-p {given[0]}", allowed="only with --env",
+                         hint="fix a parameter in the objective's space: Choice(VALUE)")
     started_at = time.monotonic()
     with prints_to_stderr():
         study = api.sweep(
             objective, store=store, executor=executor or "process", timeout_s=timeout, progress=not quiet, **settings
         )
     conclude(ctx, study, time.monotonic() - started_at, as_json=as_json)
+
+
+def _of_algorithm(
+    algo: str, env: str, steps: int, given: tuple[str, ...], settings: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The objective of a training run, and the sweep's settings with its space and goal."""
+    from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
+
+    space = training_space(algo, env, steps, given, search=True)
+    return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL}

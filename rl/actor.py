@@ -1,0 +1,121 @@
+"""The actor: lets a policy act in environments and fills rollouts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from velodrome.envs.env_batch import EnvBatch
+from velodrome.rl.normalize import RewardNormalizer
+from velodrome.rl.policy import Policy
+from velodrome.rl.rollout import Rollout
+
+_NUM_EPISODES = 100
+"""The training return is the mean of so many last episodes."""
+
+
+class Episodes:
+    """Raw returns and lengths of the last hundred episodes."""
+
+    def __init__(self) -> None:
+        self.returns: deque[float] = deque(maxlen=_NUM_EPISODES)
+        self.lengths: deque[int] = deque(maxlen=_NUM_EPISODES)
+        self.count = 0
+
+    def add(self, returns: Any, lengths: Any) -> None:
+        """Notes episodes that ended."""
+        self.returns.extend(returns.tolist())
+        self.lengths.extend(lengths.tolist())
+        self.count += len(returns)
+
+    def metrics(self) -> dict[str, float]:
+        """Their means, as ``return`` and ``length``; nothing before the first has ended."""
+        if not self.returns:
+            return {}
+        return {"return": float(np.mean(self.returns)), "length": float(np.mean(self.lengths))}
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs."""
+        return {"returns": list(self.returns), "lengths": list(self.lengths), "count": self.count}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
+        self.__init__()  # type: ignore[misc]  # empty again
+        self.returns.extend(state["returns"])
+        self.lengths.extend(state["lengths"])
+        self.count = state["count"]
+
+
+class Actor:
+    """Steps environments by a policy.
+
+    Args:
+        envs: The environments; they are reset here.
+        policy: Acts on ``device``.
+        seed: Of the environments.
+        generator: Draws the actions; on ``device``.
+        reward_normalizer: Scales what the learner sees of rewards; None for rewards as they are.
+        device: Where the policy is.
+    """
+
+    def __init__(
+        self, envs: EnvBatch, policy: Policy, *, seed: int, generator: Generator,
+        reward_normalizer: RewardNormalizer | None, device: torch.device,
+    ) -> None:
+        self.envs, self.policy, self.generator = envs, policy, generator
+        self.reward_normalizer = reward_normalizer
+        self.episodes = Episodes()
+        self._device = device
+        obs = envs.reset(seed)
+        policy.learn_normalization(obs)
+        self._obs = policy.see(obs)
+
+    @torch.no_grad()
+    def fill(self, rollout: Rollout) -> None:
+        """Takes the rollout's steps. What the policy normalises by goes on with every step."""
+        policy, envs = self.policy, self.envs
+        for t in range(rollout.num_steps):
+            mask = None if envs.action_mask is None else envs.action_mask.copy()
+            # Act: the action is kept as it was drawn, the environments clip their copy.
+            action = policy.act(self._to_device(self._obs), self._mask(mask)).sample(self.generator).cpu()
+            step = envs.step(policy.to_env(action))
+            # Note what happened.
+            reward = step.reward
+            if self.reward_normalizer is not None:
+                self.reward_normalizer = self.reward_normalizer.update(reward, step.terminated | step.truncated)
+                reward = self.reward_normalizer.normalize(reward)
+            rollout.add(t, self._obs, mask, action, step, reward, policy)
+            if step.episode_done.any():
+                self.episodes.add(step.episode_return[step.episode_done], step.episode_length[step.episode_done])
+            # See what comes next.
+            policy.learn_normalization(step.obs)
+            self._obs = policy.see(step.obs)
+        rollout.end(self._obs)
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs, environments included."""
+        return {
+            "envs": self.envs.get_state(), "obs": self._obs.clone(), "generator": self.generator.get_state(),
+            "episodes": self.episodes.state(),
+            "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state; bit for bit where the environments' state is exact."""
+        self.envs.set_state(state["envs"])
+        self._obs = state["obs"] if state["envs"]["exact"] else self.policy.see(self.envs.obs)
+        self.generator.set_state(state["generator"])
+        self.episodes.load(state["episodes"])
+        if self.reward_normalizer is not None:
+            self.reward_normalizer = RewardNormalizer.from_state(state["reward_normalizer"])
+
+    def _to_device(self, x: Tensor) -> Tensor:
+        return x if self._device.type == "cpu" else x.to(self._device)
+
+    def _mask(self, mask: Any) -> Tensor | None:
+        return None if mask is None else torch.from_numpy(mask).to(self._device)

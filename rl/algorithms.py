@@ -1,0 +1,114 @@
+"""The algorithms by name, and a training run as parameters of a trial. No torch here: the command line reads it.
+
+A run is a trial whose parameters are all its settings: ``algo``, ``env``, ``steps``, those of ``RunConfig`` and those
+of the algorithm's config. Fixed ones are choices of one option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from velodrome.errors import UsageError, nearest
+from velodrome.rl import settings
+from velodrome.rl.ppo_config import PPOConfig
+from velodrome.rl.presets import preset
+from velodrome.rl.settings import setting
+from velodrome.search.domains import Choice, Domain, Float, Int
+from velodrome.search.space import Space
+from velodrome.types import ParamValue
+
+OBJECTIVE = "velodrome.rl.training:train"
+"""The objective of every training run."""
+GOAL = "maximize return"
+
+ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig}
+"""Each algorithm's config."""
+
+_MAX_STEPS = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Settings of a run that are no algorithm's."""
+
+    eval_episodes: int = setting(20, "Episodes of the evaluation at the end.", Int(1, 100_000))
+    checkpoint_s: float = setting(10.0, "Seconds from one checkpoint to the next; 0 for one after every update.",
+                                  Float(0.0, 1e9))
+
+
+def training_space(
+    algo: str, env: str, steps: int, given: Mapping[str, Any] | Iterable[str] = (), *, search: bool = False
+) -> Space:
+    """The space of a training run.
+
+    Args:
+        algo: A name of ``ALGORITHMS``.
+        env: The environment's id.
+        steps: Environment steps.
+        given: Settings by name, or as ``name=value`` texts. The environment's preset comes before them.
+        search: Whether the settings that are not given are searched, each in its default domain; the preset is then
+            left aside.
+
+    Raises:
+        UsageError: For an algorithm, setting or value that there is not.
+    """
+    config = config_of(algo)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= _MAX_STEPS:
+        raise UsageError("A run needs steps", given=f"steps={steps!r}", allowed=f"1 to {_MAX_STEPS:,}")
+    run_names = settings.about(RunConfig)
+    known = {**run_names, **settings.about(config)}
+    texts = given if isinstance(given, Mapping) else split_settings(given)
+    for name in texts:
+        if name not in known:
+            raise settings.unknown(name, known)
+    of_run = settings.read(RunConfig, {k: v for k, v in texts.items() if k in run_names})
+    of_algo = settings.read(config, {k: v for k, v in texts.items() if k not in run_names})
+    fixed = of_algo if search else {**preset(algo, env), **of_algo}
+    domains: dict[str, Domain] = {"algo": Choice(algo), "env": Choice(env), "steps": Choice(steps)}
+    domains |= settings.space_of(config, fixed, search=search)
+    domains |= settings.space_of(RunConfig, of_run)
+    return Space(domains)
+
+
+def run_name(space: Space) -> str:
+    """What to call a study of a run: ``ppo-CartPole-v1``."""
+    algo, env = (str(space.domains[name].options[0]) for name in ("algo", "env"))  # type: ignore[union-attr]  # choices
+    return f"{algo}-{env.rpartition('/')[2].rpartition(':')[2]}"
+
+
+def read_params(params: Mapping[str, Any]) -> tuple[RunConfig, Any]:
+    """The run's and the algorithm's config from a trial's parameters.
+
+    Raises:
+        UsageError: If they don't fit.
+    """
+    config = config_of(str(params["algo"]))
+    run_names = settings.about(RunConfig)
+    of_run = {k: v for k, v in params.items() if k in run_names}
+    of_algo = {k: v for k, v in params.items() if k not in run_names and k not in ("algo", "env", "steps")}
+    return settings.checked(RunConfig, of_run), settings.checked(config, of_algo)
+
+
+def config_of(algo: str) -> type[Any]:
+    """The algorithm's config.
+
+    Raises:
+        UsageError: If there is no such algorithm.
+    """
+    if algo not in ALGORITHMS:
+        raise UsageError("There is no such algorithm", given=repr(algo), allowed=", ".join(ALGORITHMS),
+                         hint=nearest(algo, ALGORITHMS))
+    return ALGORITHMS[algo]
+
+
+def split_settings(texts: Iterable[str]) -> dict[str, ParamValue]:
+    """Names and values of ``name=value`` texts."""
+    values: dict[str, ParamValue] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError("A setting is written NAME=VALUE", given=repr(text), allowed="such as -p lr=1e-3")
+        values[name.strip()] = value.strip()
+    return values

@@ -1,0 +1,208 @@
+"""A policy: networks for what to do and for how good it is, with the normalisation of what it sees.
+
+Discrete, multi-discrete and multi-binary actions, with masks where the environment gives them, and continuous ones
+(a diagonal Gaussian whose deviation does not depend on the state). Vectors go through two separate perceptrons, images
+through one convolutional trunk with two heads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from velodrome.envs.adapter_spaces import ActionLayout
+from velodrome.errors import UsageError
+from velodrome.rl.dense import Mlp
+from velodrome.rl.distributions import Categorical, Distribution, MultiBinary, MultiDiscrete
+from velodrome.rl.gaussians import DiagonalGaussian
+from velodrome.rl.normalize import Moments, ObservationNormalizer
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_HEAD_GAIN, _VALUE_GAIN = 0.01, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """What a policy is built from.
+
+    Attributes:
+        obs_shape: Of one observation.
+        obs_dtype: Its NumPy dtype.
+        action: What an action is.
+        network: ``auto``, ``mlp`` or ``cnn``.
+        width: Units of each hidden layer of an mlp.
+        depth: Their number.
+        activation: ``tanh`` or ``relu``.
+        log_std_init: Log of the first deviation of continuous actions.
+        normalize_obs: Whether observations are normalised by all that were seen.
+    """
+
+    obs_shape: tuple[int, ...]
+    obs_dtype: np.dtype[Any]
+    action: ActionLayout
+    network: str = "auto"
+    width: int = 64
+    depth: int = 2
+    activation: str = "tanh"
+    log_std_init: float = 0.0
+    normalize_obs: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the convolutional network is used.
+
+        Raises:
+            UsageError: If it is asked for, and observations are no images.
+        """
+        fits = len(self.obs_shape) == 3
+        if self.network == "cnn" and not fits:
+            raise UsageError("A cnn needs images", given=f"observations of shape {self.obs_shape}",
+                             allowed="three dimensions", hint="-p network=mlp")
+        return fits and self.network != "mlp"
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that the policy's head gives."""
+        return sum(self.action.sizes) if self.action.sizes else math.prod(self.action.shape)
+
+
+class Policy(nn.Module):
+    """Distribution of actions and value of a batch of observations.
+
+    The calling loop: ``x = policy.see(obs)``, ``pi = policy.act(x, mask)``, ``policy.to_env(pi.sample(generator))``
+    when acting; ``pi, v = policy(x, mask)`` when learning.
+
+    Args:
+        spec: What it is built from.
+        generator: Draws the weights.
+    """
+
+    def __init__(self, spec: PolicySpec, generator: Generator | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.normalizer: ObservationNormalizer | None = None
+        """Normalises what ``see`` is given; a value, so that a copy of the policy keeps its own."""
+        if spec.normalize_obs and not spec.is_image:
+            self.normalizer = ObservationNormalizer(Moments.empty((math.prod(spec.obs_shape),)))
+        outputs = spec.num_outputs
+        if spec.is_image:
+            self.trunk: nn.Module = ImageTrunk(spec.obs_shape, generator)
+            size = self.trunk.num_features
+            self.head = Mlp([size, outputs], gain=_HEAD_GAIN, generator=generator)
+            self.critic = Mlp([size, 1], gain=_VALUE_GAIN, generator=generator)
+        else:
+            self.trunk = nn.Identity()
+            hidden = [math.prod(spec.obs_shape)] + [spec.width] * spec.depth
+            how: dict[str, Any] = {"activation": spec.activation, "generator": generator}
+            self.head = Mlp([*hidden, outputs], gain=_HEAD_GAIN, **how)
+            self.critic = Mlp([*hidden, 1], gain=_VALUE_GAIN, **how)
+        self.log_std = nn.Parameter(torch.full((outputs,), spec.log_std_init)) if spec.action.kind == "box" else None
+
+    def see(self, obs: Array) -> Tensor:
+        """Observations ``[B, *obs_shape]`` as the networks take them: normalised vectors, or images as they are.
+
+        The result shares no memory with ``obs``.
+        """
+        if self.spec.is_image:
+            return torch.from_numpy(obs.copy())
+        flat = obs.reshape(len(obs), -1)
+        seen = flat.astype(np.float32) if self.normalizer is None else self.normalizer.normalize(flat)
+        return torch.from_numpy(seen)
+
+    def learn_normalization(self, obs: Array) -> None:
+        """Takes observations ``[B, *obs_shape]`` into what ``see`` normalises by; nothing where it does not."""
+        if self.normalizer is not None:
+            self.normalizer = self.normalizer.update(obs.reshape(len(obs), -1))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Distribution, Tensor]:
+        """Distribution of actions and value ``[B]`` for what ``see`` gave; mask as ``ActionLayout`` has it."""
+        features = self.trunk(x)
+        return self._distribution(self.head(features), mask), self.critic(features).squeeze(-1)
+
+    def act(self, x: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution of actions alone."""
+        return self._distribution(self.head(self.trunk(x)), mask)
+
+    def value(self, x: Tensor) -> Tensor:
+        """The value alone, ``[B]``."""
+        value: Tensor = self.critic(self.trunk(x)).squeeze(-1)
+        return value
+
+    def to_env(self, action: Tensor) -> Array:
+        """A batch of actions as ``EnvBatch.step`` takes them."""
+        layout = self.spec.action
+        array = action.detach().cpu().numpy()
+        return array if array.shape[1:] == layout.shape else array.reshape(len(array), *layout.shape)
+
+    def _distribution(self, head: Tensor, mask: Tensor | None) -> Distribution:
+        match self.spec.action.kind:
+            case "discrete":
+                return Categorical(head, mask)
+            case "multi_discrete":
+                return MultiDiscrete(head, self.spec.action.sizes, mask)
+            case "multi_binary":
+                return MultiBinary(head)
+            case _:
+                assert self.log_std is not None
+                return DiagonalGaussian(head, self.log_std)
+
+
+class ImageTrunk(nn.Module):
+    """Convolutions over images: those of Mnih et al. 2015 from 36 pixels on, one of 3 x 3 for smaller ones.
+
+    Args:
+        shape: Of an observation: channels first, or last where that is the smallest of the three.
+        generator: Draws the weights.
+    """
+
+    def __init__(self, shape: tuple[int, ...], generator: Generator | None = None) -> None:
+        super().__init__()
+        self._channels_last = shape[2] < shape[0]
+        channels, height, width = (shape[2], *shape[:2]) if self._channels_last else shape
+        is_large = min(height, width) >= 36
+        plan = [(32, 8, 4), (64, 4, 2), (64, 3, 1)] if is_large else [(16, 3, 1)]
+        layers: list[nn.Module] = []
+        for out, kernel, stride in plan:
+            layers += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
+            height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, out
+        self.num_features = 512 if is_large else 128
+        layers += [nn.Flatten(), nn.Linear(channels * height * width, self.num_features), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.orthogonal_(layer.weight, math.sqrt(2.0), generator=generator)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, num_features]``; bytes count as 255ths."""
+        x = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
+        x = x.permute(0, 3, 1, 2) if self._channels_last else x.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.layers(x)
+        return features
+
+
+def flatten(module: nn.Module) -> nn.Parameter:
+    """Moves all parameters into one, of which they become views, and their gradients into its gradient.
+
+    One optimiser step, one norm and one copy then serve them all. Each keeps its name and shape.
+
+    Returns:
+        The one parameter, ``[P]``, with ``grad`` set.
+    """
+    parameters = list(module.parameters())
+    whole = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    whole.grad = torch.zeros_like(whole)
+    start = 0
+    for p in parameters:
+        stop = start + p.numel()
+        p.data = whole.data[start:stop].view(p.shape)
+        p.grad = whole.grad[start:stop].view(p.shape)
+        start = stop
+    return whole

@@ -1,0 +1,135 @@
+"""Proximal policy optimisation: the learner (Schulman et al. 2017; Huang et al. 2022, "The 37 implementation details").
+
+The calling loop::
+
+    learner = PPO(policy, config, num_updates=..., seed=...)
+    while ...:
+        actor.fill(rollout)
+        metrics = learner.update(rollout)
+
+All that changes is in ``state()``: weights, normaliser, optimiser, the generator of the minibatches, how many updates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from velodrome.errors import Diverged
+from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
+from velodrome.rl.normalize import ObservationNormalizer
+from velodrome.rl.policy import Policy, flatten
+from velodrome.rl.ppo_config import PPOConfig
+from velodrome.rl.rollout import Batch, Rollout
+from velodrome.seeding import derive
+
+_NAMES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+
+
+class PPO:
+    """Learns from rollouts.
+
+    Args:
+        policy: What learns; its parameters become views of one buffer.
+        config: The settings.
+        num_updates: Of the whole run: the learning rate is annealed over them.
+        seed: Its random stream is derived from it.
+    """
+
+    def __init__(self, policy: Policy, config: PPOConfig, *, num_updates: int, seed: int) -> None:
+        self.policy, self.config = policy, config
+        self.num_updates = num_updates
+        self.updates_done = 0
+        self.weights: nn.Parameter = flatten(policy)
+        self.device = self.weights.device
+        self.optimizer = torch.optim.Adam([self.weights], lr=config.lr, eps=config.adam_eps, fused=True)
+        self.generator = torch.Generator().manual_seed(derive(seed, "minibatches"))
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """One PPO update; metrics are means over its gradient steps.
+
+        Raises:
+            Diverged: If a loss, a gradient or a weight is no finite number any more; it names the first that is not.
+        """
+        config = self.config
+        lr = config.lr * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        # Values, advantages and the log-probabilities of the policy that acted.
+        batch = rollout.batch(self.policy, gamma=config.gamma, gae_lambda=config.gae_lambda, device=self.device)
+        steps: list[Tensor] = []
+        for _ in range(config.epochs):
+            # A pass: each row once, in a new order.
+            order = torch.randperm(len(batch.value), generator=self.generator).to(self.device)
+            parts = order.tensor_split(min(config.minibatches, len(order)))
+            steps += [self._step(batch.rows(rows)) for rows in parts]
+            # The policy has moved far enough.
+            if 0 < config.target_kl < float(steps[-1][4]):
+                break
+        self.updates_done += 1
+        means = torch.stack(steps).mean(0).tolist()
+        explained = float(explained_variance(batch.value, batch.target))
+        return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "lr": lr}
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One gradient step; returns the figures of ``_NAMES``."""
+        config = self.config
+        # The loss.
+        pi, value = self.policy(batch.obs, batch.mask)
+        advantage = normalize_advantage(batch.advantage) if config.normalize_advantage else batch.advantage
+        surrogate = clipped_surrogate(pi.log_prob(batch.action), batch.log_prob, advantage, clip_range=config.clip)
+        of_value = value_loss(value, batch.target, old_v=batch.value, clip_range=config.clip_value or None)
+        entropy = pi.entropy().mean()
+        loss = surrogate.loss + config.value_coef * of_value - config.entropy_coef * entropy
+        # The gradient, not too long.
+        gradient = self.weights.grad
+        assert gradient is not None
+        gradient.zero_()
+        loss.backward()
+        norm = float(torch.linalg.vector_norm(gradient))
+        if not math.isfinite(norm):
+            self._explain(batch, loss)
+        if 0.0 < config.max_grad_norm < norm:
+            gradient.mul_(config.max_grad_norm / (norm + 1e-6))
+        # The step.
+        self.optimizer.step()
+        parts = loss, surrogate.loss, of_value, entropy, surrogate.approx_kl, surrogate.clip_fraction
+        return torch.stack([part.detach() for part in parts])
+
+    def _explain(self, batch: Batch, loss: Tensor) -> None:
+        """Raises Diverged with the first thing that is not finite: what went in, the loss, or a gradient."""
+        named: list[tuple[str, Tensor | None]] = [
+            ("observations", batch.obs), ("advantages", batch.advantage), ("value targets", batch.target),
+            ("old log-probabilities", batch.log_prob),
+            *((f"weights {name}", p) for name, p in self.policy.named_parameters()), ("loss", loss),
+            *((f"gradient of {name}", p.grad) for name, p in self.policy.named_parameters()),
+        ]
+        for name, tensor in named:
+            if tensor is not None and not bool(torch.isfinite(tensor).all()):
+                bad = tensor.detach().flatten()
+                value = float(bad[~torch.isfinite(bad)][0])
+                raise Diverged(f"{name}: {value} in update {self.updates_done + 1} of {self.num_updates}")
+        raise Diverged(f"the gradient's length is infinite in update {self.updates_done + 1} of {self.num_updates}")
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs."""
+        normalizer = self.policy.normalizer
+        return {
+            "weights": self.weights.detach().clone(), "optimizer": self.optimizer.state_dict(),
+            "normalizer": None if normalizer is None else normalizer.state(), "generator": self.generator.get_state(),
+            "updates_done": self.updates_done,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state, bit for bit on a CPU."""
+        with torch.no_grad():
+            self.weights.copy_(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.policy.normalizer is not None:
+            self.policy.normalizer = ObservationNormalizer.from_state(state["normalizer"])
+        self.generator.set_state(state["generator"])
+        self.updates_done = state["updates_done"]

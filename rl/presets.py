@@ -1,0 +1,33 @@
+"""Settings that solve known environments, by the environment's id. ``docs/train.md`` has what they reach."""
+
+from __future__ import annotations
+
+from velodrome.types import ParamValue
+
+PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
+    "ppo": {
+        "CartPole-v1": {
+            "num_envs": 8, "num_steps": 32, "epochs": 20, "minibatches": 1, "lr": 1e-3, "gamma": 0.98,
+            "gae_lambda": 0.8,
+        },
+        "Acrobot-v1": {
+            "num_envs": 16, "num_steps": 256, "epochs": 4, "minibatches": 16, "gae_lambda": 0.94,
+            "normalize_obs": True,
+        },
+        "Pendulum-v1": {
+            "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,
+            "gae_lambda": 0.95,
+        },
+        "MountainCarContinuous-v0": {
+            "num_envs": 1, "num_steps": 8, "epochs": 10, "minibatches": 1, "lr": 7.77e-5, "gamma": 0.9999,
+            "gae_lambda": 0.9, "clip": 0.1, "entropy_coef": 0.00429, "value_coef": 0.19, "max_grad_norm": 5.0,
+            "normalize_obs": True, "normalize_reward": True,
+        },
+    },
+}
+
+
+def preset(algo: str, env: str) -> dict[str, ParamValue]:
+    """The settings for an environment; none where there is no preset."""
+    name = env.rpartition(":")[2].removeprefix("velodrome/")
+    return dict(PRESETS.get(algo, {}).get(name, {}))
