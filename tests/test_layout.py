@@ -16,7 +16,7 @@ import velodrome
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("search", "trials", "rl", "envs", "resources")
-HEAVY = ("torch", "ray", "optuna", "gymnasium", "sklearn")
+HEAVY = ("torch", "ray", "optuna", "gymnasium", "numba", "sklearn")
 NOT_FOR_HELP = (*HEAVY, "numpy", "scipy", "sqlite_utils", "sqlite3", "rich", "psutil", "cloudpickle")
 
 
@@ -102,7 +102,16 @@ def test_no_module_loads_a_training_library_when_it_is_imported() -> None:
         and Path(folder).name != "rl"
     ]
     assert len(names) > 20
-    assert not loaded_after("import " + ", ".join(names)) & set(HEAVY)
+    environments = [name for name in names if name.startswith("velodrome.envs.")]  # Gymnasium's, and numba kernels
+    others = [name for name in names if name not in environments]
+    assert not loaded_after("import " + ", ".join(others)) & set(HEAVY)
+    assert not loaded_after("import " + ", ".join(environments)) & {*HEAVY} - {"gymnasium", "numba"}
+
+
+def test_the_environments_are_registered_without_loading_numba() -> None:
+    loaded = loaded_after("import velodrome.envs")
+    assert "gymnasium" in loaded
+    assert "numba" not in loaded
 
 
 @pytest.mark.parametrize(("module", "code", "contract"), [

@@ -1,0 +1,1 @@
+"""Batched simulators: dynamics as numba kernels on arrays of many environments (``simulator``, ``batch``)."""
