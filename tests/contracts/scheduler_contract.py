@@ -103,5 +103,24 @@ class SchedulerContract:
         scheduler.forget(500)
         assert self.feed(scheduler, curve) == first
 
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("after_step", [0, 1, 5, 12, 30])
+    def test_a_trial_that_goes_back_to_a_step_is_as_it_was_then(self, seed: int, after_step: int) -> None:
+        """Whether it had been stopped or not, before that step or after it."""
+        before, after = reports(seed), reports(seed + 10, first=1000)
+        for level in (-2.0, 0.5, 5.0):
+            curve = [Report(500, step, level + 1 / step) for step in (1, 3, 4, 5, 9, 16, 20)]
+            clean, other = self.make(MIN), self.make(MIN)
+            self.feed(clean, before)
+            self.feed(other, before)
+            self.feed(clean, [r for r in curve if r.step <= after_step])
+            for report in curve:
+                other.decide(report)
+            other.forget(500, after_step)
+            rest = [r for r in curve if r.step > after_step]
+            assert [other.decide(r) for r in rest] == [clean.decide(r) for r in rest]
+            assert self.feed(other, after) == self.feed(clean, after)
+
     def test_an_unknown_trial_can_be_forgotten(self) -> None:
         self.make(MIN).forget(12345)
+        self.make(MIN).forget(12345, 3)

@@ -159,16 +159,18 @@ def test_median_is_what_brute_force_says(
             stopped.add(number)
 
 
-@given(STREAMS, st.integers(0, 6))
-def test_forgetting_is_exact(stream: list[Report], number: int) -> None:
-    """Once forgotten, a trial that reported alone at the end leaves everything as it was."""
-    others, own = [r for r in stream if r.number != number], [r for r in stream if r.number == number]
+@given(STREAMS, st.integers(0, 6), st.none() | st.integers(0, 30))
+def test_forgetting_is_exact(stream: list[Report], number: int, after_step: int | None) -> None:
+    """A trial that reported alone at the end, in steps that rise, leaves what it reported up to a step and no more."""
+    others = [r for r in stream if r.number != number]
+    own = sorted((r for r in stream if r.number == number), key=lambda r: r.step)
+    left = [] if after_step is None else [r for r in own if r.step <= after_step]
     for make in (lambda: ASHA(MIN, reduction=2), lambda: MedianStopping(MIN, min_trials=1)):
         touched, clean = make(), make()
         for report in others + own:
             touched.decide(report)
-        touched.forget(number)
-        for report in others:
+        touched.forget(number, after_step)
+        for report in others + left:
             clean.decide(report)
         for step in (1, 2, 5, 11, 30):
             probe = Report(99, step, 1.5)

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from velodrome.errors import StoreError
-from velodrome.records import ArtifactRow, DecisionRow, EventRow, MetricRow, StudyRow, TrialRow, trial_id
+from velodrome.records import (
+    ArtifactRow,
+    CheckpointRow,
+    DecisionRow,
+    EventRow,
+    MetricRow,
+    StudyRow,
+    TrialRow,
+    trial_id,
+)
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 
@@ -35,6 +44,7 @@ class Store(RuleBasedStateMachine):
         self.seq = 0
         self.ahead: dict[str, dict] = {
             "trials": {}, "params": {}, "metrics": {}, "events": {}, "decisions": {}, "artifacts": {}, "attrs": {},
+            "checkpoints": {},
         }
         self.stored = {table: dict(rows) for table, rows in self.ahead.items()}
 
@@ -63,11 +73,30 @@ class Store(RuleBasedStateMachine):
         self.writer.metrics(rows)
         self.ahead["metrics"] |= {(key, row.name, step): row for row in rows}
 
-    @rule(number=_numbers)
-    def forget(self, number):
+    @rule(number=_numbers, after_step=st.none() | st.integers(0, 3))
+    def forget(self, number, after_step):
         key = trial_id(self.study, number)
-        self.writer.forget_metrics(key)
-        self.ahead["metrics"] = {k: row for k, row in self.ahead["metrics"].items() if k[0] != key}
+        self.writer.forget_metrics(key, after_step)
+        self.ahead["metrics"] = {
+            k: row for k, row in self.ahead["metrics"].items()
+            if k[0] != key or (after_step is not None and row.step <= after_step)
+        }
+
+    @rule(number=_numbers, step=st.integers(0, 3), name=_names)
+    def checkpoint(self, number, step, name):
+        """As the controller does it: one that is replaced is discarded at once."""
+        row = CheckpointRow(trial_id(self.study, number), step, f"{step}{name}", "sha", 10, 1.0)
+        before = self.ahead["checkpoints"].get(row[:2], row)
+        self.writer.checkpoint(row)
+        self.ahead["checkpoints"][row[:2]] = row
+        if before.path != row.path:
+            self.writer.discard_checkpoint(row.trial_id, before.path)
+
+    @rule(number=_numbers, step=st.integers(0, 3))
+    def discard_checkpoint(self, number, step):
+        row = self.ahead["checkpoints"].pop((trial_id(self.study, number), step), None)
+        if row is not None:
+            self.writer.discard_checkpoint(row.trial_id, row.path)
 
     @rule(number=st.none() | _numbers, data=st.sampled_from(["[]", '["x"]']))
     def event(self, number, data):
@@ -123,6 +152,8 @@ class Store(RuleBasedStateMachine):
         with Reader(self.path) as reader:
             assert reader.trials(self.study) == [stored["trials"][key] for key in sorted(stored["trials"])]
             assert list(reader.events(self.study)) == list(stored["events"].values())
+            rows = [stored["checkpoints"][key] for key in sorted(stored["checkpoints"])]
+            assert reader.all_checkpoints(self.study) == rows
             assert reader.decisions(self.study) == list(stored["decisions"].values())
             for number in range(4):
                 key = trial_id(self.study, number)

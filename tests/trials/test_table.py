@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from velodrome.search.domains import Float
 from velodrome.search.history import History
+from velodrome.search.no_scheduler import NoScheduler
 from velodrome.search.scheduler import Scheduler
 from velodrome.search.space import Space
 from velodrome.trials import events as ev
+from velodrome.trials.checkpoints import Kept
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Decision, Failure, FailureClass, Goal, Report, TrialState
 
@@ -139,6 +141,108 @@ def test_a_lost_trial_waits_again_and_starts_from_nothing() -> None:
     table.check()
 
 
+def save_checkpoint(table: TrialTable, number: int, step: int, path: str = "", accuracy: float = 0.7) -> list[Any]:
+    path = path or f"{number}/{step}"
+    return table.handle(ev.Checkpointed(number, step, path, "sha", 10, {"accuracy": accuracy}, step))
+
+
+def test_a_lost_trial_goes_on_from_its_last_checkpoint() -> None:
+    scheduler = StopsBelow()
+    table = a_table(scheduler=scheduler)
+    run(table, 0)
+    for step in (1, 2, 3):
+        table.handle(ev.Reported(0, step, {"accuracy": 0.7 + step / 100}))
+        if step == 2:
+            assert save_checkpoint(table, 0, 2, accuracy=0.72) == []
+    forget, save = table.handle(ev.Lost(0, "killed by SIGKILL"))
+    assert forget == ev.Forget(0, 2)
+    assert (save.trial.step, save.trial.metrics) == (2, {"accuracy": 0.72})
+    assert [r.step for r in scheduler.seen] == [1, 2]
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(2, "0/2", "sha"),))
+    table.handle(ev.Launched(0, "w0", "cpu"))
+    assert table.handle(ev.Restored(0, 2, [])) == []
+    table.check()
+
+
+def test_a_running_trial_keeps_its_last_two_checkpoints() -> None:
+    table = a_table()
+    run(table, 0)
+    assert save_checkpoint(table, 0, 1) == save_checkpoint(table, 0, 2) == []
+    assert save_checkpoint(table, 0, 3) == [ev.Discard(0, "0/1")]
+    assert save_checkpoint(table, 0, 3, "again") == [ev.Discard(0, "0/3")], "the same step once more"
+    table.handle(ev.GivenBack(0))
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(3, "again", "sha"), Kept(2, "0/2", "sha")))
+
+
+@pytest.mark.parametrize(("step", "left", "discarded"), [(3, 2, []), (2, 1, ["0/3"]), (None, 0, ["0/2", "0/3"])])
+def test_a_trial_that_could_not_restore_its_last_checkpoint_goes_further_back(
+    step: int | None, left: int, discarded: list[str]
+) -> None:
+    scheduler = StopsBelow()
+    table = a_table(scheduler=scheduler)
+    run(table, 0)
+    for at in (1, 2, 3):
+        table.handle(ev.Reported(0, at, {"accuracy": 0.7}))
+        save_checkpoint(table, 0, at)
+    table.handle(ev.Lost(0, "x"))
+    table.handle(ev.Launched(0, "w0", "cpu"))
+    commands = table.handle(ev.Restored(0, step, ["the checkpoint of step 3 is damaged"]))
+    assert commands[: len(discarded)] == [ev.Discard(0, path) for path in discarded]
+    assert commands[len(discarded):] == ([ev.Forget(0, step)] if discarded else [])
+    assert len(table.live[0].checkpoints) == left
+    assert table.live[0].step == step
+    assert [r.step for r in scheduler.seen] == list(range(1, (step or 0) + 1))
+
+
+def test_a_verdict_up_to_the_checkpoint_stands_and_a_later_one_does_not() -> None:
+    table = a_table()
+    for number, step in ((0, 2), (1, 1)):
+        run(table, number)
+        table.handle(ev.Reported(number, 2, {"accuracy": 0.1}))
+        table.handle(ev.Judged(number, "too low"))
+        save_checkpoint(table, number, step)
+        table.handle(ev.Lost(number, "x"))
+    first, *stops = table.handle(ev.Launched(0, "w0", "cpu"))
+    assert (first.trial.number, stops) == (0, [ev.Stop(0, "too low")])
+    (second,) = table.handle(ev.Launched(1, "w0", "cpu"))
+    assert second.trial.stop_reason == ""
+    (save,) = [c for c in table.handle(ev.Returned(0, {"accuracy": 0.1})) if isinstance(c, ev.Save)]
+    assert save.trial.state is TrialState.PRUNED
+
+
+@pytest.mark.parametrize("kind", [FailureClass.USER, FailureClass.OOM])
+def test_a_retry_goes_on_from_the_last_checkpoint(kind: FailureClass) -> None:
+    table = a_table(policy=Policy(retries=1))
+    run(table, 0)
+    save_checkpoint(table, 0, 4)
+    forget, _ = table.handle(ev.Failed(0, failure(kind)))
+    assert forget == ev.Forget(0, 4)
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
+
+
+def test_a_retry_of_a_diverged_trial_starts_from_nothing() -> None:
+    table = a_table(policy=Policy(retries=1))
+    run(table, 0)
+    save_checkpoint(table, 0, 4)
+    discard, forget, _ = table.handle(ev.Returned(0, {"accuracy": math.nan}))
+    assert (discard, forget) == (ev.Discard(0, "0/4"), ev.Forget(0))
+    assert table.next() == ev.Launch(0, 2, {"x": 0.5})
+
+
+def test_of_the_finished_trials_the_best_ones_checkpoint_stays() -> None:
+    table = a_table(target=9)
+    for number in range(4):
+        run(table, number)
+        save_checkpoint(table, number, 1)
+        save_checkpoint(table, number, 2)
+    ends: list[Any] = [
+        ev.Returned(0, {"accuracy": 0.5}), ev.Returned(1, {"accuracy": 0.9}), ev.Returned(2, {"accuracy": 0.7}),
+        ev.Failed(3, failure()),
+    ]
+    gone = [[c.path for c in table.handle(end) if isinstance(c, ev.Discard)] for end in ends]
+    assert gone == [["0/1"], ["1/1", "0/2"], ["2/1", "2/2"], ["3/1", "3/2"]]
+
+
 def test_a_trial_that_was_given_back_unstarted_was_not_attempted() -> None:
     table = a_table()
     run(table, 0)
@@ -244,13 +348,18 @@ def test_messages_about_a_finished_trial_change_nothing() -> None:
 
 @st.composite
 def _stories(draw: st.DrawFn) -> list[tuple[str, int]]:
-    verbs = st.sampled_from(["next", "report", "low", "return", "nan", "quit", "fail", "lose", "give", "open"])
+    verbs = st.sampled_from([
+        "next", "report", "low", "return", "nan", "quit", "fail", "lose", "give", "open", "save", "save", "back",
+    ])
     return draw(st.lists(st.tuples(verbs, st.integers(0, 3)), max_size=80))
 
 
-def _play(story: list[tuple[str, int]]) -> tuple[TrialTable, list[Any]]:
+def _play(
+    story: list[tuple[str, int]], scheduler: Scheduler | None = None, keep: str = "best"
+) -> tuple[TrialTable, list[Any]]:
     """Lets a story happen to a table; returns it and the log of its events."""
-    table = a_table(target=8, policy=Policy(retries=1, max_losses=2, breaker=3))
+    policy = Policy(retries=1, max_losses=2, breaker=3, keep_checkpoints=keep)
+    table = a_table(target=8, policy=policy, scheduler=scheduler)
     log: list[Any] = [ev.Opened(8)]
 
     def happen(event: Any) -> None:
@@ -271,12 +380,21 @@ def _play(story: list[tuple[str, int]]) -> tuple[TrialTable, list[Any]]:
                 happen(ev.Launched(command.number, "w", "cpu"))
         elif verb == "open":
             happen(ev.Opened(8))
+        elif verb == "back" and running:
+            trial = table.live[running[pick % len(running)]]
+            if trial.checkpoints and trial.attempt > 1:
+                steps = [None, *(c.step for c in trial.checkpoints)]
+                happen(ev.Restored(trial.number, steps[pick % len(steps)], []))
         elif running:
             number = running[pick % len(running)]
+            trial = table.live[number]
             value = {"low": 0.1, "nan": math.nan}.get(verb, 0.8)
             happen({
                 "report": ev.Reported(number, pick, {"accuracy": value}),
                 "low": ev.Reported(number, pick, {"accuracy": value}),
+                "save": ev.Checkpointed(
+                    number, pick, f"{number}/{pick}/{len(log)}", "", 1, dict(trial.metrics), trial.step
+                ),
                 "return": ev.Returned(number, {"accuracy": value}, pick),
                 "nan": ev.Returned(number, {"accuracy": value}),
                 "quit": ev.Quit(number, "x"), "fail": ev.Failed(number, failure(line=pick)),
@@ -295,7 +413,47 @@ def test_invariants_hold_and_a_replay_gives_the_same_table(story: list[tuple[str
     )
     for event in log:
         again.handle(event)
+        again.check()
     assert again.live == table.live
     assert again.counts == table.counts
     assert (again.aborted, again.exhausted, again.next_number) == (table.aborted, table.exhausted, table.next_number)
     assert list(map(repr, again.history.finished())) == list(map(repr, table.history.finished()))
+
+
+@settings(max_examples=200, deadline=None)
+@given(_stories())
+def test_a_log_without_reports_gives_the_same_table_once_it_is_opened_again(story: list[tuple[str, int]]) -> None:
+    """Where no scheduler watches, a replay reads no reports: what goes on from a checkpoint is known all the same."""
+    policy = Policy(retries=1, max_losses=2, breaker=3)
+    table, log = _play(story, NoScheduler())
+    again = TrialTable(History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), NoScheduler(), policy)
+    for event in log:
+        if not isinstance(event, ev.Reported):
+            again.handle(event)
+    assert again.handle(ev.Opened(8)) == table.handle(ev.Opened(8))
+    assert again.live == table.live
+
+
+@settings(max_examples=200, deadline=None)
+@given(_stories(), st.sampled_from(["best", "2", "all", "none"]))
+def test_every_checkpoint_is_there_until_it_is_discarded_and_then_never_asked_for(
+    story: list[tuple[str, int]], rule: str
+) -> None:
+    table, log = _play(story, keep=rule)
+    again = TrialTable(
+        History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), StopsBelow(),
+        Policy(retries=1, max_losses=2, breaker=3, keep_checkpoints=rule),
+    )
+    files: set[str] = set()
+    for event in log:
+        if isinstance(event, ev.Checkpointed):
+            files.add(event.path)
+        for command in again.handle(event):
+            if isinstance(command, ev.Discard):
+                files.remove(command.path)
+        wanted = [c.path for trial in again.live.values() for c in trial.checkpoints]
+        assert files.issuperset(wanted)
+        assert len(wanted) <= 2 * len(again.live)
+    finished = len(files) - len(wanted) if log else 0
+    completed = table.counts[TrialState.COMPLETED]
+    assert finished <= {"best": min(1, completed), "2": min(2, completed), "none": 0, "all": table.num_finished}[rule]
