@@ -239,7 +239,6 @@ class Controller:
         number, step, metrics = event
         key, seq, now = trial_id(self.study.id, number), self.seq, self._now
         self._log.metrics([MetricRow(key, name, step, value, seq, now) for name, value in metrics.items()])
-        self._see(metrics)
 
     def _write(self, event: Event) -> None:
         self._durable = True
@@ -254,6 +253,8 @@ class Controller:
             case ev.ParamSuggested(number, name, _, value):
                 self._log.params(trial_id(study_id, number), {name: value})
                 self._see((name,))
+            case ev.Returned(_, metrics) | ev.Quit(_, _, metrics):
+                self._see(metrics)
             case ev.AttrSet(number, name, value):
                 self._log.attr(trial_id(study_id, number), name, json.dumps(value))
             case ev.Checkpointed(number, step, path, sha256, size_bytes):
@@ -266,7 +267,7 @@ class Controller:
         self._log.event(_row(study_id, self.seq, self._now, event))
 
     def _see(self, names: Any) -> None:
-        """Notes new parameters and metrics, which the study's wide view must show."""
+        """Notes new parameters and final metrics, which the study's wide view must show."""
         if not self._columns.issuperset(names):
             self._columns.update(names)
             self._view_is_stale = True
