@@ -119,6 +119,37 @@ def test_failures_told_by_hand_are_alike_where_their_words_are() -> None:
     assert [(group.count, group.failure.message) for group in groups] == [(2, "no data"), (1, "no disk")]
 
 
+@pytest.mark.parametrize(
+    "result", ["3.5", {"value": "3.5"}, {"value": 10**400}, {"other": 1.0}, [1, 2], object(), None, 1j]
+)
+def test_what_is_no_result_can_not_be_told_and_the_trial_stays(result: Any) -> None:
+    with velo.create_study(SPACE, name="s") as study:
+        trial = study.ask()
+        with pytest.raises(velo.VeloError):
+            study.tell(trial, result)
+        study.tell(trial, 1)
+        assert study.best.value == 1.0
+
+
+@pytest.mark.parametrize("executor", ["inline", "process"])
+def test_a_step_that_the_store_can_not_keep_fails_its_trial_alone(executor: str) -> None:
+    def far(trial: velo.Trial) -> float:
+        trial.report(2**63 if trial.number == 0 else 2**63 - 1, value=1.0)
+        return 1.0
+
+    study = velo.sweep(far, SPACE, trials=2, **{**QUIET, "executor": executor})
+    assert [str(trial.state) for trial in study.trials] == ["failed", "completed"]
+    assert "less than 2**63" in study.trials[0].failure.message  # type: ignore[union-attr]  # it failed
+
+
+@pytest.mark.parametrize("step", [2**63, -1, 1.5, "1"])
+def test_a_step_of_an_asked_trial_is_checked_too(step: Any) -> None:
+    with velo.create_study(SPACE, name="s") as study:
+        trial = study.ask()
+        with pytest.raises((TypeError, ValueError), match="step"):
+            trial.report(step, value=1.0)
+
+
 def test_the_front_has_all_that_no_other_beats() -> None:
     def both(trial: velo.Trial) -> dict[str, float]:
         return {"a": round(trial.params["x"], 1), "b": round(1 - trial.params["x"], 1) + trial.number % 2}

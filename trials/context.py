@@ -20,6 +20,7 @@ from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
 from velodrome.types import Metrics, Params, ParamValue
 
+_MAX_STEP = 1 << 63
 
 class Link(Protocol):
     """How a trial reaches its study: over a pipe from a worker, or directly. None of it speaks in a forked child."""
@@ -123,7 +124,7 @@ class Trial:
             ValueError: If the step is below that of an earlier checkpoint.
             OSError: If it can't be written; the checkpoint before it is as good as ever.
         """
-        step = _step(step, "checkpoint")
+        step = read_step(step, "checkpoint")
         if step < self._saved_step:
             raise ValueError(f"checkpoint: step {step} is before that of the last checkpoint, {self._saved_step}")
         context, job = self._context, self._job
@@ -254,19 +255,19 @@ class Trial:
         """Step and metrics from the arguments of ``report``, in either form."""
         match args:
             case [step] if named and "step" not in named:
-                return _step(step), _metrics(named)
+                return read_step(step), read_metrics(named)
             case [step, Mapping() as metrics] if not named:
-                return _step(step), _metrics(metrics)
+                return read_step(step), read_metrics(metrics)
             case [Mapping() as metrics] if named.keys() == {"step"}:
-                return _step(named["step"]), _metrics(metrics)
+                return read_step(named["step"]), read_metrics(metrics)
             case [value] if named.keys() == {"step"}:
-                return _step(named["step"]), _metrics({self._metric: value})
+                return read_step(named["step"]), read_metrics({self._metric: value})
             case [value, step] if not named:
-                return _step(step), _metrics({self._metric: value})
+                return read_step(step), read_metrics({self._metric: value})
             case [] if named.keys() == {"value", "step"}:
-                return _step(named["step"]), _metrics({self._metric: named["value"]})
+                return read_step(named["step"]), read_metrics({self._metric: named["value"]})
             case [] if "step" in named and len(named) > 1:
-                return _step(named.pop("step")), _metrics(named)
+                return read_step(named.pop("step")), read_metrics(named)
         raise TypeError("report takes a step and metrics: report(step, loss=0.3), report(step, {'loss': 0.3}), "
                         "or Optuna's report(value, step)")
 
@@ -293,7 +294,12 @@ def number(value: Any) -> float:
         raise TypeError(f"it is {type(value).__name__}: {error}") from None
 
 
-def _metrics(values: Mapping[str, Any]) -> Metrics:
+def read_metrics(values: Mapping[str, Any]) -> Metrics:
+    """Reported figures as floats.
+
+    Raises:
+        TypeError: If a value is no number, or a name no text.
+    """
     metrics: Metrics = {}
     for name, value in values.items():
         if type(value) is not float:
@@ -309,15 +315,21 @@ def _metrics(values: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def _step(step: Any, call: str = "report") -> int:
+def read_step(step: Any, call: str = "report") -> int:
+    """A reported step as an integer.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: If it is negative, or too large for the store.
+    """
     try:
         index = operator.index(step)
     except TypeError:
         forms = "report(step, loss=0.3) and report(value, step)" if call == "report" else "checkpoint(step, state)"
         raise TypeError(f"{call}: the step is an integer, not {step!r:.60} ({type(step).__name__}); "
                         f"the forms are {forms}") from None
-    if index < 0:
-        raise ValueError(f"{call}: the step is 0 or more, not {index}")
+    if not 0 <= index < _MAX_STEP:
+        raise ValueError(f"{call}: the step is 0 or more, and less than 2**63, not {index}")
     return index
 
 

@@ -87,8 +87,15 @@ class AskedTrial:
         self._study = study
 
     def report(self, step: int, **metrics: float) -> None:
-        """Reports figures at a step."""
-        self._study._report(self.number, step, {name: float(value) for name, value in metrics.items()})
+        """Reports figures at a step, as a ``Trial`` does.
+
+        Raises:
+            TypeError: If a value is no number, or the step no integer.
+            ValueError: If the step is negative or too large.
+        """
+        from velodrome.trials.context import read_metrics, read_step
+
+        self._study._report(self.number, read_step(step), read_metrics(metrics))
 
     @property
     def should_stop(self) -> bool:
@@ -312,7 +319,16 @@ class Study:
             elif pruned:
                 controller.happened(ev.Quit(number, pruned))
             else:
-                controller.happened(ev.Returned(number, _metrics(self.goal, result)))
+                metrics = _metrics(self.goal, result)
+                known = {*controller.table.live[number].metrics, *metrics}
+                missing = [name for name in self.goal.metrics if name not in known]
+                if missing:
+                    raise UsageError(
+                        f"Trial {number} has no result yet", given=f"no {', '.join(missing)}: {result!r}",
+                        allowed=f"a number for each of {', '.join(self.goal.metrics)}, here or in a report",
+                        hint="failed='why' or pruned='why' where there is none",
+                    )
+                controller.happened(ev.Returned(number, metrics))
             controller.commit()
 
     def close(self) -> None:
@@ -366,13 +382,15 @@ def _let_go(controller: Controller, pid: int) -> None:
 
 def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] | None) -> Metrics:
     """A told result as metrics by name."""
+    from velodrome.trials.context import read_metrics
+
     try:
         if result is None:
             return {}
         if isinstance(result, Mapping):
-            return {name: float(value) for name, value in result.items()}
+            return read_metrics(result)
         values = list(result) if isinstance(result, Sequence) else [result]
-        return {m: float(v) for m, v in zip(goal.metrics, values, strict=True)}
+        return read_metrics(dict(zip(goal.metrics, values, strict=True)))
     except (TypeError, ValueError):
         raise UsageError(
             "A result is no result", given=repr(result),
