@@ -1,0 +1,212 @@
+"""A replay buffer: the last transitions of N environments, to draw minibatches of one-step or n-step transitions from.
+
+Observations are stored once. Row t holds what every environment saw at step t, so the observation after a transition
+is that of the row below, unless the episode ended there. Then, with same-step autoreset, the row below holds the
+first observation of the next episode, and the final one is kept apart, in a table of its own, for the episodes that
+were cut short: their value is bootstrapped from it. After a termination nothing is bootstrapped, and no final
+observation is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from velodrome.errors import UsageError
+
+Indices = NDArray[np.int64]
+
+
+class Transitions(NamedTuple):
+    """A minibatch of B transitions of up to n steps, on the buffer's device."""
+
+    obs: Tensor
+    """``[B, *obs_shape]``."""
+    action: Tensor
+    """``[B, *action_shape]``."""
+    reward: Tensor
+    """``[B]``: ``r_t + gamma r_{t+1} + ...`` over the steps."""
+    discount: Tensor
+    """``[B]``: what to multiply the value after it by: gamma to the number of steps, 0 if the episode terminated."""
+    next_obs: Tensor
+    """``[B, *obs_shape]``, after the steps; after a termination, anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Shape and type of what one environment gives or takes in one step."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class ReplayBuffer:
+    """The last ``capacity`` steps of N environments.
+
+    The calling loop: ``buffer.add(obs, action, r, terminated, truncated, next_obs, final_obs)`` once per step of
+    all environments, ``buffer.sample(256, rng, gamma=0.99)`` once per update.
+
+    Args:
+        capacity: Rows, so that ``capacity * num_envs`` transitions fit. At least 1.
+        num_envs: N.
+        obs: Of an observation; stored in its type, images as uint8.
+        action: Of an action.
+        device: Where everything is stored.
+
+    Not handled: next-step autoreset's invalid steps, which must not be added.
+    """
+
+    def __init__(
+        self, capacity: int, num_envs: int, obs: Field, action: Field, *, device: torch.device | str = "cpu",
+    ) -> None:
+        if capacity < 1 or num_envs < 1:
+            raise UsageError("A replay buffer needs room", given=f"capacity={capacity}, num_envs={num_envs}",
+                             allowed="at least 1 of each")
+        self.capacity, self.num_envs, self.device = capacity, num_envs, torch.device(device)
+        rows = capacity + 1  # one more, for the observations after the newest step
+        self._obs = torch.zeros(rows, num_envs, *obs.shape, dtype=obs.dtype, device=device)
+        self._action = torch.zeros(rows, num_envs, *action.shape, dtype=action.dtype, device=device)
+        self._reward = torch.zeros(rows, num_envs, device=device)
+        self._terminated = np.zeros((rows, num_envs), np.bool_)
+        self._truncated = np.zeros((rows, num_envs), np.bool_)
+        self._finals: dict[int, Tensor] = {}
+        self._num_added = 0
+
+    def __len__(self) -> int:
+        """The number of transitions to draw from."""
+        return self.num_rows * self.num_envs
+
+    @property
+    def num_rows(self) -> int:
+        """The number of stored steps."""
+        return min(self._num_added, self.capacity)
+
+    def add(
+        self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, next_obs: Tensor,
+        final_obs: Tensor,
+    ) -> Indices:
+        """Adds one step of all environments, over the oldest one if the buffer is full.
+
+        Args:
+            obs: ``[N, *obs_shape]``, what was acted on.
+            action: ``[N, *action_shape]``.
+            reward: ``[N]``.
+            terminated: ``[N]``, bool.
+            truncated: ``[N]``, bool; where both are set, the episode counts as terminated.
+            next_obs: ``[N, *obs_shape]``, what will be acted on next: the first of a new episode where one ended.
+            final_obs: ``[N, *obs_shape]``, the last of the old one; only looked at where ``truncated``.
+
+        Returns:
+            ``[N]``, where the transitions are stored now.
+        """
+        for name, part in (("terminated", terminated), ("truncated", truncated)):
+            _check_shape(name, part, (self.num_envs,))
+        _check_shape("final_obs", final_obs, self._obs.shape[1:])
+        row, after = self._num_added % len(self._obs), (self._num_added + 1) % len(self._obs)
+        _put(self._obs[row], obs, "obs")
+        _put(self._action[row], action, "action")
+        _put(self._reward[row], reward, "reward")
+        _put(self._obs[after], next_obs, "next_obs")
+        self._terminated[row] = terminated.cpu().numpy()
+        self._truncated[row] = truncated.cpu().numpy() & ~self._terminated[row]
+        places: Indices = row * self.num_envs + np.arange(self.num_envs)
+        if self._finals:
+            for place in places.tolist():
+                self._finals.pop(place, None)
+        for n in np.flatnonzero(self._truncated[row]).tolist():
+            self._finals[int(places[n])] = final_obs[n].to(self._obs.dtype).to(self.device, copy=True)
+        self._num_added += 1
+        return places
+
+    def sample(self, size: int, rng: Generator, *, gamma: float, n: int = 1) -> Transitions:
+        """``size`` transitions, each stored one equally likely, with repetition. Arguments as for ``gather``."""
+        if len(self) == 0:
+            raise UsageError("The replay buffer is empty", given="0 transitions", allowed="at least 1")
+        oldest = self._num_added - self.num_rows
+        rows = (oldest + rng.integers(self.num_rows, size=size)) % len(self._obs)
+        return self.gather(rows * self.num_envs + rng.integers(self.num_envs, size=size), gamma=gamma, n=n)
+
+    def gather(self, places: Indices, *, gamma: float, n: int = 1) -> Transitions:
+        """The transitions that start at ``places`` (see ``add``).
+
+        Args:
+            places: ``[B]``.
+            gamma: The discount per step.
+            n: The number of steps. An episode's end makes it smaller, and so does the newest step, where the
+                rest is not known yet.
+        """
+        num_rows = len(self._obs)
+        row, env = np.divmod(places, self.num_envs)
+        steps = np.arange(n)
+        rows = (row[:, None] + steps) % num_rows
+        ends = (self._terminated | self._truncated)[rows, env[:, None]] if n > 1 else np.zeros((len(row), 1), np.bool_)
+        ends |= rows == (self._num_added - 1) % num_rows
+        ends[:, -1] = True
+        length = ends.argmax(1) + 1
+        last = (row + length - 1) % num_rows
+        discounts = np.where(steps < length[:, None], gamma ** steps.astype(np.float64), 0.0)
+        row_t, env_t, rows_t = self._to(row), self._to(env), self._to(rows)
+        weights = self._to(discounts.astype(np.float32))
+        reward = (self._reward[rows_t, env_t.unsqueeze(1)] * weights).sum(1)
+        goes_on = ~self._terminated[last, env]
+        next_obs = self._obs[self._to((last + 1) % num_rows), env_t]
+        for b in np.flatnonzero(self._truncated[last, env]).tolist():
+            next_obs[b] = self._finals[int(last[b] * self.num_envs + env[b])]
+        return Transitions(
+            self._obs[row_t, env_t], self._action[row_t, env_t], reward,
+            self._to((goes_on * gamma ** length.astype(np.float64)).astype(np.float32)), next_obs,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is stored, copied to the CPU; ``load_state`` takes it back."""
+        used = min(self._num_added + 1, len(self._obs))
+        finals = sorted(self._finals)
+        kept = [self._finals[place] for place in finals]
+        rows = {"obs": self._obs, "action": self._action, "reward": self._reward,
+                "terminated": torch.from_numpy(self._terminated), "truncated": torch.from_numpy(self._truncated)}
+        return {name: whole[:used].to("cpu", copy=True) for name, whole in rows.items()} | {
+            "num_added": torch.tensor(self._num_added),
+            "final_places": torch.tensor(finals, dtype=torch.int64),
+            "finals": torch.stack(kept).cpu() if kept else self._obs[0, :0].to("cpu", copy=True),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over a ``state()`` of a buffer of the same shape; draws then go on bit for bit as there.
+
+        Raises:
+            UsageError: If the state is one of another shape.
+        """
+        used, num_added = len(state["obs"]), int(state["num_added"])
+        if used != min(num_added + 1, len(self._obs)) or state["obs"].shape[1:] != self._obs.shape[1:]:
+            raise UsageError("A replay buffer's state is of another shape", given=str(list(state["obs"].shape)),
+                             allowed=f"at most {list(self._obs.shape)}")
+        self._num_added = num_added
+        for name in ("obs", "action", "reward"):
+            getattr(self, f"_{name}")[:used] = state[name]
+        self._terminated[:used] = state["terminated"].numpy()
+        self._truncated[:used] = state["truncated"].numpy()
+        finals = state["finals"].to(self.device, copy=True)
+        self._finals = dict(zip(state["final_places"].tolist(), finals, strict=True))
+
+    def _to(self, array: NDArray[np.generic]) -> Tensor:
+        """On the buffer's device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _put(row: Tensor, values: Tensor, name: str) -> None:
+    """Copies the values into the row."""
+    _check_shape(name, values, row.shape)
+    row.copy_(values)
+
+
+def _check_shape(name: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises UsageError for another shape: broadcasting would store wrong numbers silently."""
+    if values.shape != shape:
+        raise UsageError(f"{name} has a wrong shape", given=str(list(values.shape)), allowed=str(list(shape)))
