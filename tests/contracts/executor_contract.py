@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 
 from velodrome.errors import ObjectiveError, SpaceError
-from velodrome.trials.events import AttrSet, Event, Failed, GivenBack, Lost, Quit, Reported, Returned
+from velodrome.trials.checkpoints import Kept
+from velodrome.trials.events import (
+    AttrSet,
+    Checkpointed,
+    Event,
+    Failed,
+    GivenBack,
+    Lost,
+    Quit,
+    Reported,
+    Restored,
+    Returned,
+)
 from velodrome.trials.executor import Executor, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.types import Failure, Params, ParamValue
@@ -71,10 +83,12 @@ class Running:
     def __init__(self, executor: Executor, host: RecordingHost, info: ObjectiveInfo) -> None:
         self.executor, self.host, self.info = executor, host, info
 
-    def launch(self, number: int, params: Params | None = None, attempt: int = 1) -> None:
+    def launch(
+        self, number: int, params: Params | None = None, attempt: int = 1, checkpoints: tuple[Kept, ...] = ()
+    ) -> None:
         """Hands over one trial as soon as there is room."""
         self.until(lambda: self.executor.room() > 0)
-        self.executor.launch(Job(number, attempt, 1000 + number, params or {}))
+        self.executor.launch(Job(number, attempt, 1000 + number, params or {}, checkpoints))
 
     def until(self, true: Callable[[], bool]) -> None:
         """Polls until something is so."""
@@ -113,7 +127,8 @@ class ExecutorContract:
         executor, host = self.make(source, **options), RecordingHost()
         try:
             info = executor.describe()
-            executor.open(host, StudyContext("study", metrics, asks, str(tmp_path / "logs")))
+            logs = str(tmp_path / "logs")
+            executor.open(host, StudyContext("study", metrics, asks, logs, str(tmp_path), "files/study"))
             yield Running(executor, host, info)
         finally:
             executor.close()
@@ -250,6 +265,95 @@ class ExecutorContract:
 
             running.host.on_event = stop
             assert running.run(0) == Quit(0, "the worst of all")
+
+    # --- checkpoints
+
+    def test_checkpoints_are_told_in_order_and_one_is_gone_on_from(self, tmp_path: Path) -> None:
+        body = """
+            state = trial.restore()
+            total, first = (state["total"], trial.restored_step + 1) if state else (0, 1)
+            for step in range(first, 5):
+                total += step
+                trial.report(step, score=total)
+                trial.checkpoint(step, {"total": total})
+        """
+        with self.running(tmp_path, body) as running:
+            assert running.run(0) == Returned(0, {})
+            events = running.host.of(0)
+            assert [type(e) for e in events] == [Reported, Checkpointed] * 4 + [Returned]
+            saved = [e for e in events if isinstance(e, Checkpointed)]
+            assert [e.path for e in saved] == [f"files/study/000000/step-{s:08d}-a1" for s in range(1, 5)]
+            running.host.events.clear()
+            running.launch(0, attempt=2, checkpoints=tuple(Kept(e.step, e.path, e.sha256) for e in saved[1::-1]))
+            running.until(lambda: any(isinstance(e, Returned) for e in running.host.of(0)))
+            first, *rest = running.host.of(0)
+            assert first == Restored(0, 2, [])
+            assert [(e.step, e.metrics) for e in rest if isinstance(e, Reported)] == [
+                (3, {"score": 6.0}), (4, {"score": 10.0})]
+            assert [e.path[-2:] for e in rest if isinstance(e, Checkpointed)] == ["a2", "a2"]
+
+    def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(self, tmp_path: Path) -> None:
+        body = """
+            if trial.attempt == 1:
+                for step in (1, 2):
+                    trial.checkpoint(step, step)
+                return 0
+            state = trial.restore()
+            return {"score": state or -1, "step": trial.restored_step or -1}
+        """
+        with self.running(tmp_path, body) as running:
+            running.run(0)
+            saved = [e for e in running.host.of(0) if isinstance(e, Checkpointed)]
+            kept = tuple(Kept(e.step, e.path, e.sha256) for e in reversed(saved))
+            for left in (1, 0):
+                (tmp_path / kept[1 - left].path / "state.json").write_text("null")
+                running.host.events.clear()
+                running.launch(0, attempt=2, checkpoints=kept)
+                running.until(lambda: any(isinstance(e, Returned) for e in running.host.of(0)))
+                restored, returned = running.host.of(0)
+                assert isinstance(restored, Restored)
+                assert restored.step == (left or None)
+                assert len(restored.skipped) == 2 - left
+                assert "checkpoint of step 2 is damaged: state.json" in restored.skipped[0]
+                assert returned == Returned(0, {"score": float(left or -1), "step": float(left or -1)})
+
+    @pytest.mark.parametrize("body", [
+        "return 1.0", "trial.report(1, score=1.0)", "trial.checkpoint(0, None)",
+        "import velodrome; raise velodrome.Pruned",
+    ])
+    def test_a_trial_that_does_not_restore_says_that_it_starts_from_nothing(self, tmp_path: Path, body: str) -> None:
+        with self.running(tmp_path, body) as running:
+            running.launch(0, attempt=2, checkpoints=(Kept(5, "files/study/000000/step-00000005-a1", ""),))
+            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            assert running.host.of(0)[0] == Restored(0, None, [])
+
+    @pytest.mark.parametrize(("body", "words"), [
+        ("trial.report(1, score=1.0); trial.restore()", "before them"),
+        ("trial.restore(); trial.restore()", "call it once"),
+        ("trial.checkpoint(3, None); trial.checkpoint(2, None)", "before that of the last checkpoint, 3"),
+        ("trial.checkpoint('x', None)", "checkpoint: the step is an integer"),
+        ("trial.checkpoint(1, {'a': [object()]})", "state['a'][0] is object"),
+    ])
+    def test_a_wrong_use_of_checkpoints_is_a_plain_error(self, tmp_path: Path, body: str, words: str) -> None:
+        with self.running(tmp_path, body) as running:
+            failure = running.failure(0)
+            assert words in failure.message
+            assert failure.code == body
+
+    def test_a_forked_child_makes_no_checkpoints(self, tmp_path: Path) -> None:
+        body = """
+            import os
+            pid = os.fork()
+            if not pid:
+                trial.checkpoint(1, "the child's")
+                os._exit(0)
+            os.waitpid(pid, 0)
+            return 1.0
+        """
+        with self.running(tmp_path, body) as running:
+            assert running.run(0) == Returned(0, {"score": 1.0})
+            assert len(running.host.of(0)) == 1
+            assert not (tmp_path / "files").exists()
 
     def test_an_unmodified_optuna_objective(self, tmp_path: Path) -> None:
         body = """

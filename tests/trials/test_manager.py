@@ -299,6 +299,65 @@ def test_an_error_of_the_executor_leaves_a_study_that_can_be_resumed() -> None:
     assert "is gone" in log.study["note"]
 
 
+def test_a_checkpoint_is_deleted_only_when_the_log_knows_that_it_is_not_needed() -> None:
+    log, clock = MemoryLog(), FakeClock()
+    controller = a_controller(log, clock=clock)
+    deleted: list[str] = []
+    controller.on_discard = deleted.append
+    controller.happened(ev.Opened(1))
+    controller.next()
+    controller.happened(ev.Launched(0, "w", "cpu"))
+    for step in range(1, 4):
+        controller.happened(ev.Checkpointed(0, step, f"s/{step}", "sha", 10))
+    log.is_full = True
+    with pytest.raises(StoreFullError):
+        controller.commit()
+    assert deleted == []
+    log.is_full = False
+    controller.commit()
+    assert deleted == ["s/1"]
+    assert [(row.step, row.path) for row in log.checkpoints] == [(2, "s/2"), (3, "s/3")]
+    controller.happened(ev.Returned(0, {"value": 0.5}))
+    assert deleted == ["s/1"]
+    controller.commit()
+    assert deleted == ["s/1", "s/2"]
+    assert [row.path for row in log.checkpoints] == ["s/3"], "the best trial keeps its last"
+
+
+def test_a_trial_goes_on_from_its_checkpoint_after_a_resume_and_a_damaged_one_is_a_decision() -> None:
+    log = MemoryLog()
+    jobs: list[Job] = []
+
+    def first(host: Host, job: Job) -> None:
+        for step in (1, 2, 3):
+            host.happened(ev.Reported(job.number, step, {"value": step / 10, "loss": math.inf}))
+            if step < 3:
+                host.happened(ev.Checkpointed(job.number, step, f"s/{step}", "sha", 10))
+        host.happened(ev.GivenBack(job.number))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def second(host: Host, job: Job) -> None:
+        jobs.append(job)
+        host.happened(ev.Restored(job.number, 1, ["the checkpoint of step 2 is damaged: oh"]))
+        host.happened(ev.Returned(job.number, {}))
+
+    run(log, first, target=1)
+    assert [row.step for row in log.metric_rows if row.name == "value"] == [1, 2]
+    again = a_controller(log)
+    again.replay(iter(log.events))
+    again.seq = log.events[-1].seq
+    deleted: list[str] = []
+    again.on_discard = deleted.append
+    Manager(again, ScriptedExecutor(second), CONTEXT, target=1).run()
+    assert [(c.step, c.path) for c in jobs[0].checkpoints] == [(2, "s/2"), (1, "s/1")]
+    assert [row.step for row in log.metric_rows if row.name == "value"] == [1]
+    assert (log.trials[0].value, json.loads(log.trials[0].metrics)) == (0.1, {"value": 0.1, "loss": math.inf})
+    [decision] = log.decisions
+    assert (decision.by, decision.action) == ("manager", "skip checkpoint")
+    assert decision.reason == "the checkpoint of step 2 is damaged: oh; went on from that of step 1"
+    assert deleted == ["s/2"]
+
+
 def test_a_define_by_run_trial_gets_its_parameters_one_by_one() -> None:
     log = MemoryLog()
     controller = a_controller(log, space=Space())
