@@ -17,8 +17,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_GAINS = {"tanh": 5.0 / 3.0, "relu": math.sqrt(2.0)}
-"""The activations, and the gain of the weights before each."""
+from velodrome.rl.networks import activation_named
+
+_HIDDEN_GAIN = math.sqrt(2.0)
 
 _MAX_WORKSPACES = 8
 """For so many batch sizes the arrays are kept."""
@@ -42,13 +43,13 @@ class Mlp(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        hidden_gain = _GAINS[activation]
+        activation_named(activation)
         last = len(sizes) - 2
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for i, (num_in, num_out) in enumerate(pairwise(sizes)):
             weight = torch.empty(num_out, num_in)
-            nn.init.orthogonal_(weight, gain if i == last else hidden_gain, generator=generator)
+            nn.init.orthogonal_(weight, gain if i == last else _HIDDEN_GAIN, generator=generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(num_out)))
         self._workspaces: dict[tuple[int, torch.dtype], _Workspace] = {}

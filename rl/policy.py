@@ -20,11 +20,13 @@ from velodrome.errors import UsageError
 from velodrome.rl.dense import Mlp
 from velodrome.rl.distributions import Categorical, Distribution, MultiBinary, MultiDiscrete
 from velodrome.rl.gaussians import DiagonalGaussian
+from velodrome.rl.networks import CNN, MINATAR, NATURE
 from velodrome.rl.normalize import Moments, ObservationNormalizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _HEAD_GAIN, _VALUE_GAIN = 0.01, 1.0
+_NATURE_PIXELS = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class Policy(nn.Module):
 
 
 class ImageTrunk(nn.Module):
-    """Convolutions over images: those of Mnih et al. 2015 from 36 pixels on, one of 3 x 3 for smaller ones.
+    """Convolutions over images: Nature's from 36 pixels on, one of 3 x 3 for smaller ones.
 
     Args:
         shape: Of an observation: channels first, or last where that is the smallest of the three.
@@ -165,26 +167,16 @@ class ImageTrunk(nn.Module):
         super().__init__()
         self._channels_last = shape[2] < shape[0]
         channels, height, width = (shape[2], *shape[:2]) if self._channels_last else shape
-        is_large = min(height, width) >= 36
-        plan = [(32, 8, 4), (64, 4, 2), (64, 3, 1)] if is_large else [(16, 3, 1)]
-        layers: list[nn.Module] = []
-        for out, kernel, stride in plan:
-            layers += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
-            height, width, channels = (height - kernel) // stride + 1, (width - kernel) // stride + 1, out
-        self.num_features = 512 if is_large else 128
-        layers += [nn.Flatten(), nn.Linear(channels * height * width, self.num_features), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
-        for layer in layers:
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.orthogonal_(layer.weight, math.sqrt(2.0), generator=generator)
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
+        is_large = min(height, width) >= _NATURE_PIXELS
+        self.cnn = CNN(
+            (channels, height, width), convolutions=NATURE if is_large else MINATAR,
+            num_features=512 if is_large else 128, generator=generator,
+        )
+        self.num_features = self.cnn.num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, num_features]``; bytes count as 255ths."""
-        x = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
-        x = x.permute(0, 3, 1, 2) if self._channels_last else x.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.layers(x)
+        features: Tensor = self.cnn(images.permute(0, 3, 1, 2) if self._channels_last else images)
         return features
 
 
@@ -197,12 +189,23 @@ def flatten(module: nn.Module) -> nn.Parameter:
         The one parameter, ``[P]``, with ``grad`` set.
     """
     parameters = list(module.parameters())
-    whole = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    whole = nn.Parameter(torch.cat([_in_memory(p.detach()).flatten() for p in parameters]))
     whole.grad = torch.zeros_like(whole)
     start = 0
     for p in parameters:
         stop = start + p.numel()
-        p.data = whole.data[start:stop].view(p.shape)
-        p.grad = whole.grad[start:stop].view(p.shape)
+        p.grad, p.data = _like(whole.grad[start:stop], p), _like(whole.data[start:stop], p)
         start = stop
     return whole
+
+
+def _in_memory(p: Tensor) -> Tensor:
+    """The tensor with its dimensions in the order of its memory: a channels-last kernel's channels come last."""
+    return p if p.is_contiguous() else p.permute(0, 2, 3, 1)
+
+
+def _like(flat: Tensor, p: Tensor) -> Tensor:
+    """The flat numbers in the shape and memory order of ``p``."""
+    if p.is_contiguous():
+        return flat.view(p.shape)
+    return flat.view(_in_memory(p).shape).permute(0, 3, 1, 2)
