@@ -30,7 +30,10 @@ def test_a_full_disk_stops_the_study_with_an_error_and_it_goes_on_when_there_is_
 ) -> None:
     objective = write_objective(tmp_path, pause=0.0)
     monkeypatch.setenv("VELODROME_STORE_MAX_BYTES", str(400 << 10))
-    code, _, err = velo(tmp_path, "sweep", str(objective), "--trials", "2000", "--workers", "2", "--name", "s")
+    code, _, err = velo(
+        tmp_path, "sweep", str(objective), "--trials", "2000", "--workers", "2", "--name", "s",
+        before="from velodrome.trials import manager\nmanager._STORE_PATIENCE_S = 1.0",
+    )
     assert code == 3
     assert "full" in err
     assert "Traceback" not in err

@@ -139,6 +139,16 @@ def test_what_would_change_something_is_refused(path, reader, filled, sql):
     assert sorted(p.name for p in path.parent.iterdir() if "results" not in p.name) == []
 
 
+@pytest.mark.parametrize("sql", [
+    "select * from study_a-2", "select v.value from study_a-2 v", "select count(*) from study_a-2 limit 1",
+])
+def test_a_view_whose_name_needs_quotes_is_shown_with_them(writer, reader, study_row, sql):
+    writer.refresh_study_view(writer.create_study(study_row("a-2")))
+    with pytest.raises(UsageError, match='"study_a-2"'):
+        reader.query(sql)
+    assert reader.query('select * from "study_a-2"')[0]
+
+
 @pytest.mark.parametrize(("sql", "message"), [
     ("select 1; select 2", "more than one statement"),
     ("select 1; drop table trials", "more than one statement"),

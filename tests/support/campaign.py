@@ -34,10 +34,11 @@ def write_objective(folder: Path, text: str = OBJECTIVE, pause: float = 0.005) -
     return path
 
 
-def start(folder: Path, *args: str) -> subprocess.Popen[str]:
-    """A ``velo`` process in ``folder``."""
+def start(folder: Path, *args: str, before: str = "") -> subprocess.Popen[str]:
+    """A ``velo`` process in ``folder``; ``before`` is Python that it runs first."""
+    program = ["-c", f"{before}\nfrom velodrome.cli.main import main\nmain()"] if before else ["-m", "velodrome"]
     return _Velo(
-        [sys.executable, "-m", "velodrome", *args], cwd=folder, text=True, stdin=subprocess.DEVNULL,
+        [sys.executable, *program, *args], cwd=folder, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
 
@@ -54,9 +55,9 @@ class _Velo(subprocess.Popen[str]):
             self.wait()
 
 
-def velo(folder: Path, *args: str, timeout_s: float = 120.0) -> tuple[int, str, str]:
+def velo(folder: Path, *args: str, timeout_s: float = 120.0, before: str = "") -> tuple[int, str, str]:
     """Runs ``velo`` to its end; returns exit code, stdout and stderr."""
-    process = start(folder, *args)
+    process = start(folder, *args, before=before)
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
 

@@ -92,7 +92,7 @@ def _explained(error: BaseException, conn: sqlite3.Connection, path: Path, sql: 
         return UsageError("There is more than one statement", given=sql, allowed="one SELECT")
     if name.startswith(_DAMAGE) and isinstance(error, sqlite3.Error):
         return store_error(error, path, "answering a question")
-    return UsageError(f"SQLite does not understand the question: {message}", given=sql, **_help(message, conn))
+    return UsageError(f"SQLite does not understand the question: {message}", given=sql, **_help(message, conn, sql))
 
 
 def _not_a_question(sql: str) -> UsageError:
@@ -102,18 +102,26 @@ def _not_a_question(sql: str) -> UsageError:
     )
 
 
-def _help(message: str, conn: sqlite3.Connection) -> dict[str, str]:
-    """What is there instead of a table or column that is not, and the nearest of it."""
+def _help(message: str, conn: sqlite3.Connection, sql: str) -> dict[str, str]:
+    """What is there instead of a table or column that is not, and the nearest of it; or which name needs quotes."""
     missing = re.match(r"no such (table|column): (.+)", message)
-    if not missing:
-        return {"hint": "the tables and views are described in docs/store.md; or: velo query \"pragma table_list\""}
     conn.set_authorizer(None)
     conn.set_progress_handler(None, 0)
     try:
         options = [name for (name,) in conn.execute(_TABLES)]
+        bare = [name for name in options if _stands_bare(name, sql)]
+        if bare:
+            return {"hint": f"that name needs quotes: velo query 'select * from \"{bare[0]}\"'"}
+        if not missing:
+            return {"hint": "the tables and views are described in docs/store.md; or: velo query \"pragma table_list\""}
         if missing[1] == "column":
             options = sorted({name for table in options for (name,) in conn.execute(_COLUMNS, (table,))})
     except (sqlite3.Error, StoreError):
         return {}
     wanted = missing[2].rpartition(".")[2].strip('"')
     return {"allowed": ", ".join(options), "hint": nearest(wanted, options)}
+
+
+def _stands_bare(name: str, sql: str) -> bool:
+    """Whether a name that SQL takes only in quotes is there without."""
+    return not name.isidentifier() and bool(re.search(rf'(?<![\w"`\[]){re.escape(name)}(?![\w"`-])', sql))
