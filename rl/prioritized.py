@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -18,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class SumTree:
-    """Weights of places, their sum, and draws in proportion to them, each in logarithmic time and vectorised.
+    """Weights of places, their sum, and draws in proportion to them, each in logarithmic time.
 
     Every inner node is the sum of its two children, computed anew when one changes: the tree depends on the weights
     alone, not on the order in which they came, and no rounding error builds up.
@@ -44,25 +45,17 @@ class SumTree:
 
     def set(self, places: Indices, weights: Floats | float) -> None:
         """Sets the weights of places ``[B]``; of a place that comes more than once, the last one counts."""
-        nodes = places + self._num_leaves
-        self._nodes[nodes] = weights
-        while len(nodes) and nodes[0] > 1:
-            nodes = np.unique(nodes >> 1)
-            self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]
+        values = np.broadcast_to(np.asarray(weights, np.float64), places.shape)
+        _set_leaves(self._nodes, self._num_leaves, places, values)
 
     def find(self, targets: Floats) -> Indices:
         """For each target in [0, total): the first place at which the running sum of the weights exceeds it.
 
         A place of weight 0 is never found, whatever rounding does, unless all are 0.
         """
-        nodes = np.ones(len(targets), np.int64)
-        left_over = targets.astype(np.float64)
-        while len(nodes) and nodes[0] < self._num_leaves:
-            left = self._nodes[2 * nodes]
-            goes_right = (left_over >= left) & (self._nodes[2 * nodes + 1] > 0.0)
-            left_over -= np.where(goes_right, left, 0.0)
-            nodes = 2 * nodes + goes_right
-        return nodes - self._num_leaves
+        places: Indices = np.empty(len(targets), np.int64)
+        _find_leaves(self._nodes, self._num_leaves, targets, places)
+        return places
 
 
 class Draw(NamedTuple):
@@ -146,3 +139,29 @@ class Priorities:
                              allowed=f"{self._tree.size}")
         self._tree.set(np.arange(self._tree.size), weights)
         self._largest = float(state["largest"])
+
+
+def _set_leaves_python(nodes: Floats, num_leaves: int, places: Indices, weights: Floats) -> None:
+    """Sets the leaves, and makes every node above one the sum of its children."""
+    for i in range(len(places)):
+        node = places[i] + num_leaves
+        nodes[node] = weights[i]
+        while node > 1:
+            node //= 2
+            nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
+
+
+def _find_leaves_python(nodes: Floats, num_leaves: int, targets: Floats, places: Indices) -> None:
+    """Fills ``places``, going down from the root: left while the target is below the left child's sum."""
+    for i in range(len(targets)):
+        node, left_over = 1, targets[i]
+        while node < num_leaves:
+            node *= 2
+            if left_over >= nodes[node] and nodes[node + 1] > 0.0:
+                left_over -= nodes[node]
+                node += 1
+        places[i] = node - num_leaves
+
+
+_set_leaves: Callable[..., None] = numba.njit(cache=True, nogil=True)(_set_leaves_python)
+_find_leaves: Callable[..., None] = numba.njit(cache=True, nogil=True)(_find_leaves_python)

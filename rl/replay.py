@@ -142,26 +142,25 @@ class ReplayBuffer:
             n: The number of steps. An episode's end makes it smaller, and so does the newest step, where the
                 rest is not known yet.
         """
-        num_rows = len(self._obs)
-        row, env = np.divmod(places, self.num_envs)
-        steps = np.arange(n)
-        rows = (row[:, None] + steps) % num_rows
-        ends = (self._terminated | self._truncated)[rows, env[:, None]] if n > 1 else np.zeros((len(row), 1), np.bool_)
-        ends |= rows == (self._num_added - 1) % num_rows
+        num_places = len(self._obs) * self.num_envs
+        trail = (places[:, None] + self.num_envs * np.arange(n)) % num_places
+        newest = (self._num_added - 1) % len(self._obs)
+        ends = trail // self.num_envs == newest
+        if n > 1:
+            ends |= self._terminated.reshape(-1)[trail] | self._truncated.reshape(-1)[trail]
         ends[:, -1] = True
         length = ends.argmax(1) + 1
-        last = (row + length - 1) % num_rows
-        discounts = np.where(steps < length[:, None], gamma ** steps.astype(np.float64), 0.0)
-        row_t, env_t, rows_t = self._to(row), self._to(env), self._to(rows)
-        weights = self._to(discounts.astype(np.float32))
-        reward = (self._reward[rows_t, env_t.unsqueeze(1)] * weights).sum(1)
-        goes_on = ~self._terminated[last, env]
-        next_obs = self._obs[self._to((last + 1) % num_rows), env_t]
-        for b in np.flatnonzero(self._truncated[last, env]).tolist():
-            next_obs[b] = self._finals[int(last[b] * self.num_envs + env[b])]
+        last = trail[np.arange(len(trail)), length - 1]
+        powers = gamma ** np.arange(n + 1, dtype=np.float64)
+        weights = np.where(np.arange(n) < length[:, None], powers[:n], 0.0)
+        reward = _rows(self._reward, self._to(trail.reshape(-1))).view(-1, n)
+        next_obs = _rows(self._obs, self._to((last + self.num_envs) % num_places))
+        for b in np.flatnonzero(self._truncated.reshape(-1)[last]).tolist():
+            next_obs[b] = self._finals[int(last[b])]
+        start = self._to(places)
         return Transitions(
-            self._obs[row_t, env_t], self._action[row_t, env_t], reward,
-            self._to((goes_on * gamma ** length.astype(np.float64)).astype(np.float32)), next_obs,
+            _rows(self._obs, start), _rows(self._action, start), (reward * self._to(weights.astype(np.float32))).sum(1),
+            self._to((powers[length] * ~self._terminated.reshape(-1)[last]).astype(np.float32)), next_obs,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -198,6 +197,11 @@ class ReplayBuffer:
     def _to(self, array: NDArray[np.generic]) -> Tensor:
         """On the buffer's device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _rows(table: Tensor, places: Tensor) -> Tensor:
+    """The entries ``[B, ...]`` of a table ``[rows, N, ...]`` at ``row * N + n``, copied."""
+    return table.flatten(0, 1).index_select(0, places)
 
 
 def _put(row: Tensor, values: Tensor, name: str) -> None:

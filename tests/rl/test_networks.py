@@ -111,12 +111,21 @@ def loop_over_steps(core: LSTMCore, x_t: Tensor, state: LSTMState, start_t: Tens
     return out, LSTMState(torch.stack([h for h, _ in finals]), torch.stack([c for _, c in finals]))
 
 
-@pytest.mark.parametrize("p_start", [0.0, 0.1, 0.5, 1.0])
-def test_lstm_forgets_at_every_start(p_start: float) -> None:
+EVERYWHERE = [(t, n) for t in range(9) for n in range(3)]
+
+
+@pytest.mark.parametrize("starts", [
+    [], [(0, 0), (0, 2)], [(4, 1)], [(0, 1), (3, 0), (3, 1), (8, 2)], [(1, 0), (4, 1), (5, 1), (7, 2)], EVERYWHERE,
+])
+def test_lstm_forgets_at_every_start(starts: list[tuple[int, int]]) -> None:
+    """Few of them, where the rollout is cut into pieces, and many, where it is looped over."""
     core = LSTMCore(3, 4, generator=seeded()).double()
+    nn.init.normal_(core.lstm.bias_hh_l0, generator=seeded(4))
     x_t = torch.randn(9, 3, 3, dtype=torch.float64, generator=seeded(1))
     state = LSTMState(*torch.randn(2, 3, 4, dtype=torch.float64, generator=seeded(2)))
-    start_t = torch.rand(9, 3, generator=seeded(3)) < p_start
+    start_t = torch.zeros(9, 3, dtype=torch.bool)
+    for t, n in starts:
+        start_t[t, n] = True
     got, (h, c) = core(x_t, state, start_t)
     expected, final = loop_over_steps(core, x_t, state, start_t)
     torch.testing.assert_close(got, expected)
@@ -124,6 +133,13 @@ def test_lstm_forgets_at_every_start(p_start: float) -> None:
     ours = torch.autograd.grad(got.square().sum(), list(core.parameters()))
     by_hand = torch.autograd.grad(expected.square().sum(), list(core.parameters()))
     torch.testing.assert_close(ours, by_hand)
+
+
+def test_even_nan_is_forgotten() -> None:
+    core, start_t = LSTMCore(3, 4, generator=seeded()), torch.tensor([[True, False]])
+    poisoned = LSTMState(torch.full((2, 4), math.nan), torch.zeros(2, 4))
+    y, _ = core(torch.zeros(1, 2, 3), poisoned, start_t)
+    assert y.isfinite().all(-1).tolist() == [[True, False]]
 
 
 def test_lstm_in_pieces_is_lstm_at_once() -> None:
