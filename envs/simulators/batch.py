@@ -111,7 +111,7 @@ class SimBatch:
         self._use(self.buffers)
         size = -(-n // num_threads // _CHUNK) * _CHUNK
         self._chunks = [(lo, min(lo + size, n)) for lo in range(0, n, size)]
-        self._pool = ThreadPoolExecutor(num_threads) if len(self._chunks) > 1 else None
+        self._pool = ThreadPoolExecutor(num_threads - 1) if len(self._chunks) > 1 else None
 
     def reset(self, seed: int | Sequence[int | None] | None = None, where: Bools | None = None) -> None:
         """Begins a new episode in every row, or in those ``where`` true, and writes their ``obs`` (and masks).
@@ -171,8 +171,8 @@ class SimBatch:
             self._use(out)
         if self._pool is None:
             return self._step_rows(chosen, 0, self.num_envs)
-        parts = [self._pool.submit(self._step_rows, chosen, lo, hi) for lo, hi in self._chunks]
-        return sum(part.result() for part in parts)
+        parts = [self._pool.submit(self._step_rows, chosen, lo, hi) for lo, hi in self._chunks[1:]]
+        return self._step_rows(chosen, *self._chunks[0]) + sum(part.result() for part in parts)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """All that a batch of the same simulator needs to go on bit for bit (``set_state``): copies, by name."""

@@ -33,6 +33,22 @@ def copied(tmp_path: Path) -> Path:
     return package
 
 
+DIGEST = """
+import hashlib
+import numpy as np
+from velodrome.envs.simulators.vector_env import SimVectorEnv
+digest = hashlib.sha256()
+for name in ("CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0", "Pendulum-v1"):
+    envs = SimVectorEnv(name, 37, max_episode_steps=90)
+    envs.reset(seed=1)
+    envs.action_space.seed(1)
+    for _ in range(200):
+        envs.step(envs.action_space.sample())
+        digest.update(envs.get_state()["state"].tobytes() + envs.buffers.obs.tobytes() + envs.buffers.reward.tobytes())
+print(digest.hexdigest())
+"""
+
+
 def start(package: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", CALL], cwd=package.parent, env=os.environ | {"NUMBA_CACHE_DIR": ""} | environment,
@@ -71,3 +87,15 @@ def test_where_nothing_can_be_written_it_compiles(copied: Path, tmp_path: Path) 
     quiet = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     assert call(copied, **quiet) == ("2.0", "miss")
     assert call(copied, **quiet) == ("2.0", "miss")
+
+
+@pytest.mark.slow
+def test_a_processor_without_vectors_gives_the_same_bits(tmp_path: Path) -> None:
+    """Compiled for the oldest processor of this kind, which has no AVX and no fused operations, against this one."""
+    digests = []
+    for environment in ({}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}):
+        command = [sys.executable, "-c", DIGEST]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+        assert not done.stderr, done.stderr
+        digests.append(done.stdout)
+    assert digests[0] == digests[1] != ""
