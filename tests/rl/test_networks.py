@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from velodrome.errors import UsageError
+from velodrome.rl.batch_renorm import BatchRenorm
 from velodrome.rl.critics import CriticEnsemble, NoisyLinear, QHead
 from velodrome.rl.distributions import Categorical, MultiBinary, MultiDiscrete
 from velodrome.rl.gaussians import DiagonalGaussian, SquashedGaussian
@@ -239,18 +240,54 @@ def test_noise_is_renewed_when_asked() -> None:
     assert float(draws.square().mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.01)  # E f(e)^2 = E |e|
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_an_ensemble_is_its_members(layer_norm: bool) -> None:
-    critics = CriticEnsemble(5, (8, 8), num_critics=3, layer_norm=layer_norm, generator=seeded())
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_an_ensemble_is_its_members(norm: str) -> None:
+    critics = CriticEnsemble(5, (8, 8), num_critics=3, norm=norm, generator=seeded())
     obs, action = torch.randn(4, 3, generator=seeded()), torch.randn(4, 2, generator=seeded())
     q = critics(obs, action)
     assert q.shape == (3, 4)
     for m in range(3):
         x = torch.cat([obs, action], -1)
         for i in range(3):
+            if norm == "batch":
+                x = nn.functional.batch_norm(x, None, None, training=True, eps=1e-3)
             x = x @ critics.weights[i][m] + critics.biases[i][m]
             if i < 2:
-                x = nn.functional.layer_norm(x, (8,)) if layer_norm else x
+                x = nn.functional.layer_norm(x, (8,)) if norm == "layer" else x
                 x = x.relu()
         torch.testing.assert_close(q[m], x.squeeze(-1))
     assert not torch.allclose(q[0], q[1])
+
+
+def test_a_normalisation_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'layer'"):
+        CriticEnsemble(5, norm="layers")
+
+
+def test_batch_renorm_begins_as_batch_norm() -> None:
+    ours, theirs = BatchRenorm(1, 3), nn.BatchNorm1d(3, eps=1e-3, momentum=0.01)
+    for i in range(5):
+        x = torch.randn(1, 6, 3, generator=seeded(i)) * 2 + 1
+        torch.testing.assert_close(ours(x)[0], theirs(x[0]))
+    torch.testing.assert_close(ours.mean.flatten(), theirs.running_mean)
+
+
+def test_batch_renorm_trains_on_what_it_will_evaluate() -> None:
+    """As long as r and d are within their bounds; then they are clipped."""
+    norm = BatchRenorm(2, 3, warmup=0)
+    nn.init.normal_(norm.scale, generator=seeded(9))
+    x = torch.randn(2, 6, 3, generator=seeded())
+    evaluated = norm.eval()(x)
+    torch.testing.assert_close(norm.train()(x), evaluated)
+    far = BatchRenorm(1, 1, warmup=0, eps=0.0)
+    got = far(torch.tensor([[[90.0], [110.0]]])).flatten().tolist()  # -1, 1 times 3 (10 clipped) plus 5 (100 clipped)
+    assert got == pytest.approx([2.0, 8.0])
+
+
+def test_batch_renorm_by_hand() -> None:
+    """Batch 0, 4: mean 2, variance 4. Momentum 0.5: running mean 0 -> 1, running variance 1 -> 2.5."""
+    norm = BatchRenorm(1, 1, momentum=0.5, eps=0.0)
+    assert norm(torch.tensor([[[0.0], [4.0]]])).flatten().tolist() == [-1.0, 1.0]
+    assert (norm.mean.item(), norm.variance.item(), int(norm.num_updates)) == (1.0, 2.5, 1)
+    evaluated = norm.eval()(torch.tensor([[[1.0], [1.0 + math.sqrt(2.5)]]])).flatten()
+    assert evaluated.tolist() == pytest.approx([0.0, 1.0])
