@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_the_line() -> None:
     assert render(PROGRESS) == (
         f"digits  {counts} | best accuracy 0.973148 (trial 7) | 1.42 trials/s | 20 s left"
     )
+
+
+def test_a_study_of_one_trial_shows_how_far_that_one_is() -> None:
+    run = replace(PROGRESS, target=1, finished=0, best=None, last_report=(51_200, 312.4))
+    assert " | step 51,200, accuracy 312.4 | " in render(run)
+    assert "trials/s" not in render(run)
 
 
 def test_a_terminal_that_is_gone_does_not_end_the_study() -> None:

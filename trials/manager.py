@@ -49,6 +49,8 @@ class Progress:
     """Estimate; None while there is nothing to estimate from."""
     note: str = ""
     """What the user should know now: the store is full, say."""
+    last_report: tuple[int, float | None] | None = None
+    """Of a study of one trial: the last step it reported, and the goal's metric there, if it had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,15 @@ class Manager:
             table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
             (self._target - finished) / rate if rate > 0 else None,
             "the store can't be written; trying again" if self._store_failed_at is not None else "",
+            self._last_report(),
+        )
+
+    def _last_report(self) -> tuple[int, float | None] | None:
+        if self._target != 1:
+            return None
+        table = self._controller.table
+        return next(
+            ((t.step, t.metrics.get(table.goal.metric)) for t in table.live.values() if t.step is not None), None
         )
 
     # --- signals

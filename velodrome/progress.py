@@ -61,9 +61,13 @@ def render(progress: Progress) -> str:
     counts = [f"{p.finished}/{p.target} done", f"{p.running} running"]
     counts += [f"{count} {word}" for count, word in ((p.pruned, "pruned"), (p.failed, "failed")) if count]
     parts = [f"{p.study}  " + ", ".join(counts)]
+    if p.last_report is not None:
+        step, value = p.last_report
+        parts.append(f"step {step:,}" + ("" if value is None else f", {p.metric} {value:.6g}"))
     if p.best is not None:
         parts.append(f"best {p.metric} {p.best[1]:.6g} (trial {p.best[0]})")
-    parts.append(f"{p.trials_per_s:.3g} trials/s")
+    if p.target > 1:
+        parts.append(f"{p.trials_per_s:.3g} trials/s")
     if p.left_s is not None and p.finished < p.target:
         parts.append(f"{duration(p.left_s)} left")
     if p.note:
