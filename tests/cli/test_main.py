@@ -42,7 +42,7 @@ def test_a_command_s_help_begins_as_the_table_says(velo, name):
     result = velo(name, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: velo {name} ")
-    assert "--store PATH" in result.stdout
+    assert "--store PATH" in result.stdout or name == "env"  # which has nothing to do with a store
     assert cli.get_command(None, name).help.splitlines()[0] == COMMANDS[name]
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "why": "Tell why a trial or a study ended as it did, and what to try.",
     "logs": "Print what a trial printed, or all trials of a study.",
     "query": "Ask the store a question in SQL; it can only read.",
+    "env": "Check a Gymnasium environment and time it.",
     "doctor": "Check this machine and the store.",
 }
 """Every command with its short help: ``velo --help`` is made from this alone."""
