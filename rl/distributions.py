@@ -1,7 +1,7 @@
 """Distributions over discrete actions: categorical, with or without illegal actions, multi-discrete and multi-binary.
 
 Each is made of a network's output and is light: no checks of values, no lazy attributes, few small operations (a
-tenth to a quarter of what ``torch.distributions`` takes on small batches). Shapes: ``[...]`` is any batch shape,
+third of what ``torch.distributions`` takes on small batches, half on large ones). Shapes: ``[...]`` is any batch shape,
 such as ``[B]`` or ``[T, N]``; log-probabilities, entropies and divergences have that shape, in nats. Sampling takes
 its generator as an argument, and no gradient flows through a sample. Log-probabilities, entropies and divergences
 can be differentiated by the logits.
