@@ -41,8 +41,7 @@ def accelerations(a1: float, a2: float, v1: float, v2: float, torque: float) -> 
 @kernel
 def wrapped(angle: float) -> float:
     """The angle in [-pi, pi]; one step turns a joint by less than 2 pi."""
-    if angle > math.pi:
-        return angle - 2 * math.pi
+    angle = angle - 2 * math.pi if angle > math.pi else angle
     return angle + 2 * math.pi if angle < -math.pi else angle
 
 
@@ -50,8 +49,7 @@ def wrapped(angle: float) -> float:
 def advance(state: Floats, actions: Counts, obs: Floats32, reward: Floats, terminated: Bools, lo: int, hi: int) -> None:
     """``state``: angle of the first link from straight down, of the second from the first, and both velocities."""
     angles_1, angles_2, velocities_1, velocities_2 = state[0, lo:hi], state[1, lo:hi], state[2, lo:hi], state[3, lo:hi]
-    chosen, shown = actions[lo:hi], obs[lo:hi]
-    rewards, ended = reward[lo:hi], terminated[lo:hi]
+    chosen = actions[lo:hi]
     h = _TIME_STEP_S
     for i in range(hi - lo):
         a1, a2, v1, v2, torque = angles_1[i], angles_2[i], velocities_1[i], velocities_2[i], chosen[i] - 1.0
@@ -67,11 +65,12 @@ def advance(state: Floats, actions: Counts, obs: Floats32, reward: Floats, termi
         v1 = min(max(v1 + h / 6 * (p1 + 2 * q1 + 2 * r1 + s1), -_MAX_VELOCITY_1), _MAX_VELOCITY_1)
         v2 = min(max(v2 + h / 6 * (p2 + 2 * q2 + 2 * r2 + s2), -_MAX_VELOCITY_2), _MAX_VELOCITY_2)
         angles_1[i], angles_2[i], velocities_1[i], velocities_2[i] = a1, a2, v1, v2
-        show(shown, i, a1, a2, v1, v2)
-        _, cos_1 = sin_cos(a1)
-        _, cos_12 = sin_cos(a2 + a1)
-        ended[i] = -cos_1 - cos_12 > 1.0
-        rewards[i] = 0.0 if ended[i] else -1.0
+    for i in range(lo, hi):
+        show(obs, i, state[0, i], state[1, i], state[2, i], state[3, i])
+        _, cos_1 = sin_cos(state[0, i])
+        _, cos_12 = sin_cos(state[1, i] + state[0, i])
+        terminated[i] = -cos_1 - cos_12 > 1.0
+        reward[i] = 0.0 if terminated[i] else -1.0
 
 
 @kernel

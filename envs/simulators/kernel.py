@@ -6,7 +6,8 @@ What every kernel of this folder relies on:
 - No ``fastmath`` and no contraction: the same IEEE operations in the same order whether the compiler handles one row
   at a time or eight, so a result does not depend on the number of rows, on how they are split, or on the processor.
 - Divisions by zero give infinity or NaN as in NumPy; there is no check in the loop that would keep it from being
-  vectorised. For the same reason a loop runs over ``range(n)`` on slices, not from ``lo`` to ``hi`` on whole arrays.
+  vectorised. For the same reason a loop runs over ``range(n)`` on slices, not from ``lo`` to ``hi`` on whole arrays;
+  and a kernel that is called by another is inlined.
 
 The code is kept where numba keeps it: in ``__pycache__`` beside the source if that can be written, otherwise in the
 user's cache folder (``NUMBA_CACHE_DIR`` chooses another); where neither can be written each process compiles anew.
@@ -35,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def kernel(function: F) -> F:
     """Compiles ``function`` when it is first called, or loads what an earlier process compiled."""
-    dispatcher: Any = njit(nogil=True, fastmath=False, error_model="numpy")(function)
+    dispatcher: Any = njit(nogil=True, fastmath=False, error_model="numpy", forceinline=True)(function)
     with contextlib.suppress(RuntimeError):  # there is no folder that can be written: compile in every process
         dispatcher._cache = _KernelCache(function)
     return cast(F, dispatcher)

@@ -27,7 +27,6 @@ def advance(
     """``state``: angle from upright (not wrapped) and angular velocity. Reward: minus angle, speed and torque cost."""
     angles, omegas = state[0, lo:hi], state[1, lo:hi]
     torques, rewards = actions[lo:hi], reward[lo:hi]
-    shown, ended = obs[lo:hi], terminated[lo:hi]
     for i in range(hi - lo):
         angle, omega = angles[i], omegas[i]
         torque = min(max(torques[i, 0], -_MAX_TORQUE), _MAX_TORQUE)
@@ -38,9 +37,10 @@ def advance(
         omega = min(max(omega, -_MAX_SPEED), _MAX_SPEED)
         angle = angle + omega * _TIME_STEP_S
         angles[i], omegas[i] = angle, omega
-        sin, cos = sin_cos(angle)
-        shown[i, 0], shown[i, 1], shown[i, 2] = cos, sin, omega
-        ended[i] = False
+    for i in range(lo, hi):
+        sin, cos = sin_cos(state[0, i])
+        obs[i, 0], obs[i, 1], obs[i, 2] = cos, sin, state[1, i]
+        terminated[i] = False
 
 
 @kernel

@@ -1,6 +1,6 @@
 """``SimEnv``: one environment of a simulator, for ``gymnasium.make("velodrome/CartPole-v1")``.
 
-It is a batch of one: right where a single environment is asked for, and 100 times slower per step than a batch of many.
+It is a batch of one: for where a single environment is asked for. A step costs as much as one of ten rows or so.
 """
 
 from __future__ import annotations

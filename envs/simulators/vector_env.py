@@ -132,7 +132,8 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
-        self.batch.close()
+        if hasattr(self, "batch"):  # not if the constructor raised; older Gymnasium closes what it deletes
+            self.batch.close()
 
     def _own(self, array: Array) -> Array:
         return array.copy() if self.copy else array
