@@ -1,6 +1,18 @@
-"""Hypothesis without a deadline: the machine may be busy."""
+"""Hypothesis without a deadline, and torch on one thread: the machine may be busy, and waiting threads make it worse."""
 
+from collections.abc import Iterator
+
+import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("velodrome", deadline=None)
 settings.load_profile("velodrome")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
