@@ -1,4 +1,4 @@
-"""Hypothesis without a deadline, and torch on one thread: the machine may be busy, and waiting threads make it worse."""
+"""Hypothesis without a deadline, and torch on one thread: the machine may be busy, which more threads make worse."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ settings.register_profile("velodrome", deadline=None)
 settings.load_profile("velodrome")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
