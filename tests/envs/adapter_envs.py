@@ -133,12 +133,19 @@ class Dies(Counter):
         self.marker, self.how = marker, how
 
     def step(self, action: Any) -> Any:
-        if self.t == 2 and not Path(self.marker).exists():
-            Path(self.marker).touch()
+        if self.t == 2 and self._is_first():
             if self.how == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             threading.Event().wait()
         return super().step(action)
+
+    def _is_first(self) -> bool:
+        """Whether this is the first of all processes to come here."""
+        try:
+            Path(self.marker).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
 
 class AlwaysDies(Counter):
