@@ -80,23 +80,19 @@ def save(store_dir: str, files_dir: str, number: int, attempt: int, step: int, s
             import safetensors.numpy
 
             _write(safetensors.numpy.save_file, encoded.arrays, made / _ARRAYS)
-        files = {path.name: {"sha256": _sha256(path), "size_bytes": path.stat().st_size}
-                 for path in sorted(made.iterdir())}
-        manifest = json.dumps(
-            {"format": FORMAT, "trial": number, "attempt": attempt, "step": step, "files": files}, indent=1
-        )
-        (made / _MANIFEST).write_text(manifest + "\n", encoding="ascii")
-        size_bytes = 0
-        for path in made.iterdir():
-            _sync(path)
-            size_bytes += path.stat().st_size
+        files = _sync_and_hash(made)
+        facts = {"format": FORMAT, "trial": number, "attempt": attempt, "step": step, "files": files}
+        manifest = f"{json.dumps(facts, indent=1)}\n".encode()
+        (made / _MANIFEST).write_bytes(manifest)
+        _sync(made / _MANIFEST)
         _sync(made)
-        sha256 = _sha256(made / _MANIFEST)
+        sha256, size_bytes = hashlib.sha256(manifest).hexdigest(), len(manifest)
         made = _rename(made, f"step-{step:08d}-a{attempt}")
         _sync(folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+    size_bytes += sum(int(file["size_bytes"]) for file in files.values())
     return Written(f"{files_dir}/{folder.name}/{made.name}", sha256, size_bytes)
 
 
@@ -198,6 +194,19 @@ def _write(save_file: Callable[[Any, Path], None], data: Any, path: Path) -> Non
         save_file(data, path)
     except SafetensorError as error:
         raise OSError(f"{path.name}: {error}") from error
+
+
+def _sync_and_hash(folder: Path) -> dict[str, dict[str, str | int]]:
+    """Brings the folder's files to the disk, and works out their SHA-256 meanwhile: one waits, the other computes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = sorted(folder.iterdir())
+    with ThreadPoolExecutor(1) as thread:
+        syncs = thread.map(_sync, paths)
+        hashes = [_sha256(path) for path in paths]
+        list(syncs)  # raises where one failed
+    return {path.name: {"sha256": sha256, "size_bytes": path.stat().st_size}
+            for path, sha256 in zip(paths, hashes, strict=True)}
 
 
 def _make_inside(folder: Path, new: Path, above: Path) -> None:
