@@ -7,8 +7,8 @@ from velodrome.types import ParamValue
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
         "CartPole-v1": {
-            "num_envs": 8, "num_steps": 32, "epochs": 20, "minibatches": 1, "lr": 1e-3, "gamma": 0.98,
-            "gae_lambda": 0.8,
+            "num_envs": 32, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 2e-3, "gamma": 0.98,
+            "gae_lambda": 0.9,
         },
         "Acrobot-v1": {
             "num_envs": 16, "num_steps": 256, "epochs": 4, "minibatches": 16, "gae_lambda": 0.94,

@@ -30,7 +30,8 @@ class FakeTrial:
     """What ``train`` needs of a trial. With ``stop_at``, Ctrl-C comes at that report."""
 
     def __init__(
-        self, params: dict[str, Any], *, seed: int = 1, saved: tuple[int, Any] | None = None, stop_at: int | None = None,
+        self, params: dict[str, Any], *, seed: int = 1, saved: tuple[int, Any] | None = None,
+        stop_at: int | None = None,
     ) -> None:
         self.params, self.seed, self.device = params, seed, "cpu"
         self.saved, self.reports = saved, list[tuple[int, dict[str, float]]]()

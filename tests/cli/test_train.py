@@ -1,0 +1,165 @@
+"""``train``, and ``sweep`` of an algorithm, as a person runs them; and what happens when a run is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import velodrome as velo
+from tests.support.campaign import family, kill9, rows, start, wait_for, wait_until_gone
+from tests.support.campaign import velo as run_velo
+from velodrome.rl.algorithms import ALGORITHMS, RunConfig
+from velodrome.rl.settings import about
+
+TINY = ("-p", "num_envs=4", "-p", "num_steps=16", "-p", "epochs=1", "-p", "eval_episodes=2")
+"""64 steps an update."""
+
+
+def test_a_run_from_its_command_to_the_answers_about_it(tmp_path: Path) -> None:
+    code, out, err = run_velo(tmp_path, "train", "ppo", "--env", "CartPole-v1", "--steps", "640", "--seed", "1", *TINY)
+    assert code == 0, err
+    number, value, *params = out.split()
+    assert number == "0"
+    assert 1 <= float(value) <= 500
+    assert {"algo=ppo", "env=CartPole-v1", "steps=640", "num_envs=4", "gamma=0.98"} <= set(params)
+    assert "ppo-CartPole-v1: 1 of 1 trials in" in err
+    reported = dict(rows(tmp_path, "select name, count(*) from metrics group by name"))
+    names = {"length", "loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction",
+             "explained_variance", "steps_per_s", "lr", "return"}
+    assert set(reported) >= names
+    assert reported["loss"] == 10
+    assert rows(tmp_path, "select max(step) from metrics") == [(640,)]
+    code, out, _ = run_velo(tmp_path, "best", "ppo-CartPole-v1", "--json")
+    assert code == 0
+    assert json.loads(out)["params"]["lr"] == 0.002
+
+
+def test_the_same_from_python(tmp_path: Path) -> None:
+    given = {"num_envs": 4, "num_steps": 16, "epochs": 1, "eval_episodes": 2}
+    study = velo.train(
+        "ppo", "velodrome/ProbeAction-v0", steps=128, seed=1, store=tmp_path / "v.db", executor="inline",
+        progress=False, **given,
+    )
+    assert study.name == "ppo-ProbeAction-v0"
+    assert str(study.goal) == "maximize return"
+    best = study.best
+    assert best.params["lr"] == 3e-4
+    assert best.metrics.keys() >= {"return", "return_std", "length", "return_stochastic", "best_return"}
+    weights = study.checkpoint(best)["learner"]["weights"]
+    assert weights.numel() == 2 * (64 + 64 + 64 * 64 + 64) + (64 * 2 + 2) + (64 + 1)
+
+
+@pytest.mark.parametrize("kill_at", [5, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(kill_at: int, tmp_path: Path) -> None:
+    run = ["train", "ppo", "--env", "CartPole-v1", "--steps", "3200", "--seed", "5", *TINY, "-p", "checkpoint_s=0"]
+    code, _, err = run_velo(tmp_path, *run, "--name", "whole")
+    assert code == 0, err
+    process = start(tmp_path, *run, "--name", "cut")
+    of_cut = "from events where study_id = (select id from studies where name = 'cut') and kind ="
+    wait_for(lambda: (rows(tmp_path, f"select count(*) {of_cut} 'checkpointed'") or [(0,)])[0][0] >= kill_at, 60)
+    everyone = family(process)
+    kill9(process)
+    process.communicate(timeout=20)
+    wait_until_gone(everyone)
+    code, _, err = run_velo(tmp_path, "resume", "cut")
+    assert code == 0, err
+    assert rows(tmp_path, f"select count(*) {of_cut} 'launched'") == [(2,)]
+    whole, cut = (velo.load_study(name, store=tmp_path / "velodrome.db") for name in ("whole", "cut"))
+    assert torch.equal(*(study.checkpoint(0)["learner"]["weights"] for study in (whole, cut)))
+    assert cut.best.value == whole.best.value
+    asked = "select name, step, value from reports where study_id = :study_id and name <> 'steps_per_s' order by 1, 2"
+    assert cut.query(asked) == whole.query(asked)
+
+
+def test_an_algorithm_can_be_swept(tmp_path: Path) -> None:
+    code, out, err = run_velo(
+        tmp_path, "sweep", "ppo", "--env", "velodrome/ProbeAction-v0", "--steps", "256", "--trials", "3", "--sampler",
+        "random", "--seed", "1", "--json", "-p", "num_envs=4", "-p", "num_steps=16", "-p", "eval_episodes=2",
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["study"] == "ppo-ProbeAction-v0"
+    assert result["goal"] == "maximize return"
+    assert result["counts"] == {"completed": 3}
+    swept = rows(tmp_path, "select name, count(distinct value) from params group by name")
+    assert {name for name, count in swept if count > 1} >= {"lr", "gae_lambda", "entropy_coef"}
+    assert dict(swept)["num_envs"] == 1
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (["pppo", "--env", "CartPole-v1"], ["There is no such algorithm", "Did you mean 'ppo'"]),
+    (["ppo", "--env", "CartPol-v1"], ["There is no such environment", "Did you mean 'CartPole-v1'"]),
+    (["ppo", "--env", "CartPole-v1", "-p", "epoch=3"], ["There is no such setting", "Did you mean 'epochs'"]),
+    (["ppo", "--env", "CartPole-v1", "-p", "lr=fast"], ["'lr' can't be that", "a number from 0 to 10"]),
+    (["ppo", "--env", "CartPole-v1", "-p", "epochs=0"], ["'epochs' can't be that", "a whole number from 1"]),
+    (["ppo", "--env", "CartPole-v1", "-p", "activation=elu"], ["'activation' can't be that", "tanh, relu"]),
+    (["ppo", "--env", "CartPole-v1", "-p", "epochs"], ["NAME=VALUE"]),
+    (["ppo", "--env", "CartPole-v1", "--steps", "0"], ["steps=0"]),
+    (["ppo"], ["--env"]),
+])
+def test_what_makes_no_sense_is_refused_before_there_is_a_study(
+    args: list[str], said: list[str], tmp_path: Path
+) -> None:
+    code, out, err = run_velo(tmp_path, "train", *args)
+    assert code == 2
+    assert out == ""
+    assert all(text in err for text in said)
+    assert not (tmp_path / "velodrome.db").exists()
+
+
+STRANGE = """\
+import gymnasium as gym
+import numpy as np
+
+class Strange(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = {action_space}
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {{}}
+    def step(self, action):
+        return np.full(2, {obs}, np.float32), 0.0, False, self.np_random.random() < 0.1, {{}}
+"""
+
+
+def test_an_action_space_that_ppo_cannot_serve(tmp_path: Path) -> None:
+    (tmp_path / "strange.py").write_text(STRANGE.format(action_space="gym.spaces.Text(5)", obs="0"))
+    code, _, err = run_velo(tmp_path, "train", "ppo", "--env", "strange.py:Strange", "--steps", "100")
+    assert code == 6
+    assert "Discrete, MultiDiscrete, MultiBinary, Box" in err
+
+
+def test_an_environment_of_ones_own_and_one_that_gives_nan(tmp_path: Path) -> None:
+    (tmp_path / "strange.py").write_text(STRANGE.format(action_space="gym.spaces.MultiDiscrete([2, 3])", obs="0.5"))
+    code, _, err = run_velo(tmp_path, "train", "ppo", "--env", "strange.py", "--steps", "100", *TINY)
+    assert code == 0, err
+    (tmp_path / "strange.py").write_text(STRANGE.format(action_space="gym.spaces.Discrete(2)", obs="np.nan"))
+    code, _, err = run_velo(tmp_path, "train", "ppo", "--env", "strange.py", "--steps", "100", *TINY, "--name", "nan")
+    assert code == 6
+    assert rows(tmp_path, "select failure_class from trials where state = 'failed'") == [("diverged",)]
+    code, out, _ = run_velo(tmp_path, "why", "nan", "0")
+    assert "observations: nan" in out
+
+
+HELP = """\
+import sys
+from velodrome.cli.main import cli
+try:
+    cli.main(["train", "--help"], prog_name="velo")
+except SystemExit:
+    print([m for m in ("torch", "numpy", "gymnasium", "numba", "optuna") if m in sys.modules])
+"""
+
+
+def test_the_help_lists_every_setting_and_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for config in (*ALGORITHMS.values(), RunConfig):
+        for name, known in about(config).items():
+            assert f"{name}=" in done.stdout
+            assert known.doc.split()[0] in done.stdout
