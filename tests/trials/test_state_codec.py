@@ -161,6 +161,25 @@ def test_random_generators() -> None:
     assert (mine.random(), bits.random(), legacy.random()) == want
 
 
+def test_only_what_was_on_a_gpu_goes_where_the_caller_wants_it() -> None:
+    encoded = encode({"w": torch.ones(2), "rng": torch.zeros(3, dtype=torch.uint8)})
+    text = encoded.text.replace('{"$":"tensor","k":"w"}', '{"$":"tensor","k":"w","f":["gpu"]}')
+    assert text != encoded.text
+    again = decode(text, encoded.arrays, encoded.tensors, "meta")  # stands for a GPU
+    assert [t.device.type for t in again.values()] == ["meta", "cpu"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_on_a_gpu() -> None:
+    state = {"w": torch.rand(3, 2, device="cuda").T, "p": torch.nn.Parameter(torch.ones(2, device="cuda")),
+             "rng": torch.cuda.get_rng_state(), "cpu": torch.ones(2)}
+    for map_to in ("cpu", "cuda"):
+        again = there_and_back(state, map_to)
+        assert [t.device.type for t in again.values()] == [map_to, map_to, "cpu", "cpu"]
+        for name, tensor in state.items():
+            assert torch.equal(again[name].cpu(), tensor.cpu())
+
+
 def test_names_in_the_files_say_what_is_in_them() -> None:
     encoded = encode({"model": {"0.weight": torch.ones(1)}, "model.0": {"weight": torch.ones(2)}, "e": [np.ones(1)]})
     assert list(encoded.tensors) == ["model.0.weight", "model.0.weight#2"]
