@@ -1,4 +1,4 @@
-# make demo      a real sweep on scikit-learn's digits, then a question to its results
+# make demo      a real sweep on scikit-learn's digits, an agent for CartPole, then a question to both
 # make test      the tests, without the slow ones        make test-all  all of them
 # make check     style, types and import layers          make clean     removes what make made
 #
@@ -15,9 +15,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test test-all check install clean
 
 demo: install
-	@rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs)
+	@rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs) $(STORE:.db=.files)
 	$(BIN)/velo sweep examples/digits.py --trials 40 --workers 2 --sampler tpe --scheduler asha --name digits --store $(STORE)
-	$(BIN)/velo query "select number, round(value, 4) as value, state, round(duration_s, 1) as seconds, params from leaderboard limit 10" --store $(STORE)
+	$(BIN)/velo train ppo --env CartPole-v1 --steps 50000 --seed 1 --name cartpole --store $(STORE)
+	$(BIN)/velo query "select number, round(value, 4) as value, state, round(duration_s, 1) as seconds, params from leaderboard where study = 'digits' limit 10" --store $(STORE)
+	$(BIN)/velo query "select study, count(*) as trials, round(max(value), 4) as best, round(sum(duration_s), 1) as seconds from leaderboard group by study" --store $(STORE)
 	@printf '%s\n' '' \
 	  'What to type next:' \
 	  '  $(BIN)/velo best digits --store $(STORE)          the best trial and its parameters' \
@@ -62,5 +64,5 @@ $(INSTALLED): pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs)
+	rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs) $(STORE:.db=.files)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

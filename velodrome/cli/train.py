@@ -59,9 +59,9 @@ def train(
     ctx: click.Context, /, algo: str, env: str, steps: int, given: tuple[str, ...], store: Path, as_json: bool,
     timeout: float | None, quiet: bool, **options: Any,
 ) -> None:
-    """Train an agent: a study of one trial, with everything that studies have (resume, why, logs, query).
+    """Train an agent by reinforcement learning.
 
-    ALGO is ppo. At the end the mean return of the evaluation is printed, with every setting.
+    ALGO is ppo. A run is a study of one trial, with everything that studies have (resume, why, logs, query). At the end the mean return of the evaluation is printed, with every setting.
     """
     from velodrome import api
     from velodrome.rl.algorithms import config_of, split_settings
