@@ -53,10 +53,13 @@ class Mlp(nn.Module):
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(num_out)))
         self._workspaces: dict[tuple[int, torch.dtype], _Workspace] = {}
+        self._layers: tuple[list[Tensor], list[Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, d_out]`` for x ``[B, d_in]``."""
-        weights, biases = list(self.weights), list(self.biases)
+        if self._layers is None:  # a list of parameters is slow to walk
+            self._layers = list(self.weights), list(self.biases)
+        weights, biases = self._layers
         if not torch.is_grad_enabled():
             return _plain(x, weights, biases, self.activation)
         if x.device.type != "cpu" or x.requires_grad:
@@ -73,7 +76,13 @@ class Mlp(nn.Module):
         return self._workspaces[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_workspaces": {}}
+        return {**self.__dict__, "_workspaces": {}, "_layers": None}
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Mlp:
+        self._layers = None  # moved to another device, parameters are other objects
+        self._workspaces = {}
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch
+        return self
 
 
 class _Workspace:

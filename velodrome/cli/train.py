@@ -61,7 +61,8 @@ def train(
 ) -> None:
     """Train an agent by reinforcement learning.
 
-    ALGO is ppo. A run is a study of one trial, with everything that studies have (resume, why, logs, query). At the end the mean return of the evaluation is printed, with every setting.
+    ALGO is ppo. A run is a study of one trial, with everything that studies have (resume, why, logs, query). At the
+    end the mean return of the evaluation is printed, with every setting.
     """
     from velodrome import api
     from velodrome.rl.algorithms import config_of, split_settings
