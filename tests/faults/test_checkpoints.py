@@ -15,6 +15,7 @@ import pytest
 from tests.support.campaign import (
     finished,
     kill9,
+    loaded_workers,
     rows,
     start,
     velo,
@@ -95,7 +96,7 @@ def test_workers_killed_at_random(undisturbed: Any, tmp_path: Path, trials: int,
     wait_for(lambda: rows(tmp_path, "select 1 from checkpoints"))
     while process.poll() is None and killed < kills:
         time.sleep(chance.uniform(0.01, 0.12))
-        if victims := workers(process):
+        if victims := loaded_workers(tmp_path, process):
             kill9(chance.choice(victims))
             killed += 1
     _, err = process.communicate(timeout=120)

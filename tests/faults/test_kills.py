@@ -17,6 +17,7 @@ from tests.support.campaign import (
     family,
     finished,
     kill9,
+    loaded_workers,
     rows,
     start,
     velo,
@@ -34,7 +35,7 @@ def test_workers_that_are_killed_at_any_time_cost_nothing_but_time(tmp_path: Pat
     killed = 0
     while process.poll() is None and killed < 12:
         time.sleep(chance.uniform(0.02, 0.15))
-        if finished(tmp_path) and (victims := workers(process)):
+        if finished(tmp_path) and (victims := loaded_workers(tmp_path, process)):
             kill9(chance.choice(victims))
             killed += 1
     _, err = process.communicate(timeout=60)

@@ -82,6 +82,12 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
+def loaded_workers(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Those that have loaded the objective: three in a row that die before would stop the study, as they should."""
+    pids = {path.stem.rpartition("-")[2] for path in folder.glob("*.logs/*/worker-*.log")}
+    return [worker for worker in workers(process) if str(worker.pid) in pids]
+
+
 def kill9(process: psutil.Process | subprocess.Popen[str]) -> None:
     try:
         os.kill(process.pid, signal.SIGKILL)
