@@ -72,7 +72,7 @@ def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(kill_at: int
     whole, cut = (velo.load_study(name, store=tmp_path / "velodrome.db") for name in ("whole", "cut"))
     assert torch.equal(*(study.checkpoint(0)["learner"]["weights"] for study in (whole, cut)))
     assert cut.best.value == whole.best.value
-    asked = "select name, step, value from reports where study_id = :study_id and name <> 'steps_per_s' order by 1, 2"
+    asked = "select name, step, value from reports where study = :study and name <> 'steps_per_s' order by 1, 2"
     assert cut.query(asked) == whole.query(asked)
 
 

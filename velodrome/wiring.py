@@ -1,0 +1,175 @@
+"""Puts the parts together: machine, executor, store, table and sampler, for a study that is run or asked by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from velodrome.clock import SystemClock
+from velodrome.errors import Interrupted, StudyFailedError, UsageError, nearest
+from velodrome.location import files_dir, log_dir
+from velodrome.owner import Owner
+from velodrome.progress import ProgressLine
+from velodrome.records import DecisionRow
+from velodrome.resources.allocator import Plan, plan
+from velodrome.resources.inventory import Inventory
+from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.search.history import History
+from velodrome.search.registry import learns, make_sampler, make_scheduler
+from velodrome.search.space import Space
+from velodrome.store.reader import Reader
+from velodrome.store.writer import Writer
+from velodrome.study import Study
+from velodrome.trials import checkpoints
+from velodrome.trials.controller import Controller
+from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.manager import Manager, Outcome, Progress
+from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.table import Policy, TrialTable
+from velodrome.types import Goal
+
+EXECUTORS = ("process", "inline")
+_NO_LIMIT = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a study's trials are run: kept with the study, so that a resume runs them alike.
+
+    Attributes:
+        executor: ``process`` (warm worker processes) or ``inline`` (this process: for the debugger).
+        workers: How many trials run at once; None for as many as fit.
+        resources: What one trial needs, such as ``"cpus=2,gpu=0.5,memory=4GiB"``.
+        retries: How often a trial whose objective failed is started again.
+        breaker: The study stops when its first so many trials all fail alike; 0 for never.
+        timeout_s: Stop after so many seconds.
+        define_by_run: Whether the objective asks for its parameters while it runs.
+        keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
+            front), a number (the best so many), ``all`` or ``none``.
+    """
+
+    executor: str = "process"
+    workers: int | None = None
+    resources: str = ""
+    retries: int = 0
+    breaker: int = 5
+    timeout_s: float | None = None
+    define_by_run: bool = False
+    keep_checkpoints: str = "best"
+
+
+@contextmanager
+def executor_for(
+    source: ObjectiveSource, options: Options, sampler: str
+) -> Iterator[tuple[Executor, tuple[str, ...]]]:
+    """The executor that the options name, over what of the machine they ask for, and why that; gone at the end.
+
+    A sampler that learns from results gets no trials queued ahead of them.
+    """
+    prefetch = 1 if learns(sampler) else 8
+    planned = _plan(source, options)
+    runner: Executor
+    match options.executor:
+        case "process":
+            from velodrome.trials.process_executor import ProcessExecutor
+
+            runner = ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
+        case "inline":
+            from velodrome.trials.inline_executor import InlineExecutor
+
+            runner = InlineExecutor(source, planned.slots[0])
+        case other:
+            raise UsageError(
+                "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
+            )
+    try:
+        yield runner, planned.reasons
+    finally:
+        runner.close()
+
+
+def _plan(source: ObjectiveSource, options: Options) -> Plan:
+    """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
+    inventory, request = Inventory.detect(), ResourceRequest.parse(options.resources)
+    if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
+        request = replace(request, gpu_millis=AUTO_GPU)
+    if options.executor != "inline":
+        return plan(inventory, request, options.workers)
+    planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
+    return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+
+
+def run(
+    runner: Executor, writer: Writer, name: str, target: int, options: Options,
+    progress: bool | Callable[[Progress], None], *, reasons: Sequence[str], take_over: bool = False,
+) -> Study:
+    """Takes control of the study, runs it, and returns it. ``reasons`` is why the workers are so many and where."""
+    line = ProgressLine() if progress is True else None
+    controller = _control(writer, name, options, take_over)
+    writer.update_study(controller.study.id, trials=target)
+    for reason in reasons:
+        writer.decision(DecisionRow(
+            controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
+        ))
+    context = StudyContext(
+        name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
+        str(writer.path.parent), files_dir(writer.path, controller.study.name),
+    )
+    try:
+        manager = Manager(
+            controller, runner, context, target=target, timeout_s=options.timeout_s,
+            on_progress=line or (progress if callable(progress) else None), record_output=writer.artifact,
+        )
+        outcome = manager.run()
+    finally:
+        if line is not None:
+            line.close()
+    return _conclude(controller, outcome, Study(writer.path, name, take_control))
+
+
+def _control(writer: Writer, name: str, options: Options, take_over: bool = False) -> Controller:
+    """Claims a study and brings a controller up to date with its log."""
+    row = writer.claim_study(name, Owner.current(), force=take_over)
+    goal = Goal.parse(row.goal)
+    space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
+    policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
+    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
+    controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
+    with Reader(writer.path) as reader:
+        controller.replay(reader.events(row.id, metric=goal.metric if table.scheduler.needs_reports else None))
+        controller.seq = reader.last_seq(row.id)
+        known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
+    store_dir, files = writer.path.parent, files_dir(writer.path, row.name)
+    checkpoints.clean(store_dir, files, known)
+    controller.on_discard = checkpoints.remover(store_dir, files)
+    return controller
+
+
+def _conclude(controller: Controller, outcome: Outcome, study: Study) -> Study:
+    if outcome.signum:
+        raise Interrupted(outcome.signum, study.name)
+    if outcome.state == "failed":
+        failed = [t.failure for t in study.trials if t.failure is not None]
+        raise StudyFailedError(
+            f"Study {study.name!r} was stopped: {outcome.note}",
+            hint=f"velo why {study.name}  (then mend the objective and: velo resume {study.name})",
+            traceback=failed[0].traceback if failed else "",
+        )
+    return study
+
+
+def take_control(study: Study) -> Controller:
+    """Makes this process the controller of a study that is run by hand."""
+    from velodrome.trials import events as ev
+
+    writer = Writer(study.store)
+    try:
+        controller = _control(writer, study.name, Options(**json.loads(study.row.config)))
+        controller.happened(ev.Opened(_NO_LIMIT))
+        controller.on_release = writer.close
+    except BaseException:
+        writer.close()
+        raise
+    return controller
