@@ -73,7 +73,7 @@ class PPO:
         self.updates_done += 1
         means = torch.stack(steps).mean(0).tolist()
         explained = float(explained_variance(batch.value, batch.target))
-        return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "lr": lr}
+        return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "learning_rate": lr}
 
     def _step(self, batch: Batch) -> Tensor:
         """One gradient step; returns the figures of ``_NAMES``."""

@@ -1,4 +1,4 @@
-"""Settings that solve known environments, by the environment's id. ``docs/train.md`` has what they reach."""
+"""Settings that solve known environments, by the environment's id. ``docs/train.md`` has what they reached."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "gae_lambda": 0.9,
         },
         "Acrobot-v1": {
-            "num_envs": 16, "num_steps": 256, "epochs": 4, "minibatches": 16, "gae_lambda": 0.94,
-            "normalize_obs": True,
+            "num_envs": 32, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 2e-3, "entropy_coef": 0.01,
+            "normalize_obs": True, "normalize_reward": True,
         },
         "Pendulum-v1": {
             "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,
             "gae_lambda": 0.95,
-        },
-        "MountainCarContinuous-v0": {
-            "num_envs": 1, "num_steps": 8, "epochs": 10, "minibatches": 1, "lr": 7.77e-5, "gamma": 0.9999,
-            "gae_lambda": 0.9, "clip": 0.1, "entropy_coef": 0.00429, "value_coef": 0.19, "max_grad_norm": 5.0,
-            "normalize_obs": True, "normalize_reward": True,
         },
     },
 }

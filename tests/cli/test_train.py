@@ -30,7 +30,7 @@ def test_a_run_from_its_command_to_the_answers_about_it(tmp_path: Path) -> None:
     assert "ppo-CartPole-v1: 1 of 1 trials in" in err
     reported = dict(rows(tmp_path, "select name, count(*) from metrics group by name"))
     names = {"length", "loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction",
-             "explained_variance", "steps_per_s", "lr", "return"}
+             "explained_variance", "steps_per_s", "learning_rate", "return"}
     assert set(reported) >= names
     assert reported["loss"] == 10
     assert rows(tmp_path, "select max(step) from metrics") == [(640,)]

@@ -44,7 +44,8 @@ VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 
 @pytest.mark.parametrize("action_space", [
     spaces.Discrete(4), spaces.Discrete(3, start=5), spaces.MultiDiscrete([2, 5]),
-    spaces.MultiDiscrete([[2, 3], [4, 2]]), spaces.MultiBinary(3), spaces.Box(-1, 1, (2,), np.float32), spaces.Box(-2, 2, (2, 2), np.float64),
+    spaces.MultiDiscrete([[2, 3], [4, 2]]), spaces.MultiBinary(3),
+    spaces.Box(-1, 1, (2,), np.float32), spaces.Box(-2, 2, (2, 2), np.float64),
 ], ids=str)
 def test_every_kind_of_action_is_taken_and_learnt_from(action_space: spaces.Space[Any]) -> None:
     with make_envs(lambda: Room(VECTOR, action_space), 2) as envs:
@@ -74,8 +75,9 @@ def test_images_go_through_convolutions(shape: tuple[int, ...], dtype: Any) -> N
 
 
 def test_a_cnn_refuses_vectors() -> None:
-    with make_envs(lambda: Room(VECTOR, spaces.Discrete(2)), 2) as envs, pytest.raises(UsageError, match="needs images"):
-        training_for(envs, {**SMALL, "network": "cnn"})
+    given = {**SMALL, "network": "cnn"}
+    with make_envs(Ends, 2) as envs, pytest.raises(UsageError, match="needs images"):
+        training_for(envs, given)
 
 
 def test_flattened_parameters_are_views_with_their_values() -> None:

@@ -99,7 +99,7 @@ def test_the_learning_rate_falls_in_a_straight_line() -> None:
         training = training_for(envs, {**SMALL, "lr": 0.1}, steps=4 * 16 * 4)
         rates = []
         while not training.is_done:
-            rates.append(training.update()["lr"])
+            rates.append(training.update()["learning_rate"])
         assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
         assert training.learner.optimizer.param_groups[0]["eps"] == 1e-5
 
