@@ -49,6 +49,6 @@ class PPOConfig:
     depth: int = setting(2, "Hidden layers of an mlp.", Int(0, 64))
     activation: str = setting("tanh", "After each hidden layer of an mlp.", Choice("tanh", "relu"))
     log_std_init: float = setting(0.0, "Log of the first deviation of continuous actions.", Float(-20.0, 5.0))
-    threads: int = setting(0, "Torch's threads; 0 for the number that a short measurement finds fastest.",
+    threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
                            Int(0, 1_024))
     device: str = setting("auto", "auto: the trial's GPU for a cnn, otherwise the CPU.", Choice("auto", "cpu", "cuda"))
