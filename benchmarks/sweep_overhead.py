@@ -148,10 +148,11 @@ def tpe_bridge(counts: tuple[int, ...], repeat: int) -> None:
     for count in counts:
         bridge, peer = _OurTPE(count), _OptunaTPE(count)
         ours, theirs = [], []
-        for _ in range(max(10, 10 * repeat)):
-            gc.collect()
-            ours.append(_timed(bridge.step))
-            theirs.append(_timed(peer.step))
+        for turn in range(max(10, 10 * repeat)):
+            pair = [(bridge, ours), (peer, theirs)]
+            for system, times in pair if turn % 2 else reversed(pair):  # neither always goes first
+                gc.collect()
+                times.append(_timed(system.step))
         _table(f"TPE: ask + suggest + tell, 10 parameters, {count} finished trials", "ms", statistics.median(theirs), [
             ("velodrome, through the bridge", ours), ("Optuna, in memory", theirs),
         ])
