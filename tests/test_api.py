@@ -160,3 +160,30 @@ def test_the_front_has_all_that_no_other_beats() -> None:
         n for n, (a, b) in points.items() if not any(x <= a and y <= b and (x, y) != (a, b) for x, y in points.values())
     ]
     assert all(t.params for t in study.front)
+
+
+def test_the_same_seed_inline_gives_the_same_suggestions_and_the_same_log(tmp_path: Path) -> None:
+    space = velo.Space(x=velo.Float(0, 1), k=velo.Choice("a", b={"z": velo.Int(1, 9)}))
+
+    def train(trial: velo.Trial) -> float:
+        for step in range(1, 6):
+            trial.report(step, value=trial.params["x"] / step)
+            if trial.should_stop:
+                break
+        return float(trial.params["x"])
+
+    def logged(name: str) -> list[object]:
+        study = velo.sweep(
+            train, space, trials=15, executor="inline", sampler="tpe", scheduler="asha", seed=3, name="s",
+            store=tmp_path / name, progress=False,
+        )
+        return [
+            study.query("select seq, kind, number, data from events where study_id = :study_id order by seq"),
+            study.query("select trial_id, name, step, value, seq from metrics order by seq, name"),
+            study.query("select trial_id, decided_by, action, reason from decisions order by seq"),
+            [(t.state, t.params, t.metrics, t.seed) for t in study.trials],
+        ]
+
+    first = logged("first.db")
+    assert len(first[1]) > 15  # type: ignore[arg-type]  # a list of rows
+    assert logged("second.db") == first
