@@ -13,7 +13,9 @@ import threading
 from io import TextIOWrapper
 
 MAX_BYTES = 10 << 20
-"""A trial that printed more is cut."""
+"""A trial that printed more is cut when it ends."""
+MAX_BYTES_MEANWHILE = 256 << 20
+"""A trial that has printed more is cut while it runs; what it prints at that very moment can be lost."""
 KEPT_BYTES = 1 << 20
 """What is kept of it at either end."""
 
@@ -53,19 +55,16 @@ class WorkerLog:
         """The trial ended: one past the last byte of its output, after cutting what is too long."""
         with self._lock:
             self._flush()
-            return self._cut()
+            return self._cut(MAX_BYTES)
 
     def grown(self) -> bool:
-        """Whether the running trial has printed something; cuts what is too long already.
-
-        What the trial prints at the very moment of a cut can be lost with the rest.
-        """
+        """Whether the running trial has printed something; cuts what would fill the disk."""
         with self._lock:
-            return self._cut() > self._start
+            return self._cut(MAX_BYTES_MEANWHILE) > self._start
 
-    def _cut(self) -> int:
+    def _cut(self, max_bytes: int) -> int:
         size = os.fstat(self._fd).st_size
-        if size - self._start <= MAX_BYTES:
+        if size - self._start <= max_bytes:
             return size
         head_end, tail_start = self._start + KEPT_BYTES, size - KEPT_BYTES
         tail = os.pread(self._fd, KEPT_BYTES, tail_start)
