@@ -45,7 +45,8 @@ class Episodes:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state."""
-        self.__init__()  # type: ignore[misc]  # empty again
+        self.returns.clear()
+        self.lengths.clear()
         self.returns.extend(state["returns"])
         self.lengths.extend(state["lengths"])
         self.count = state["count"]
