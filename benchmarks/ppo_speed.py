@@ -28,11 +28,11 @@ OURS = """
 import sys, time, torch
 from velodrome.envs.adapter import make_envs
 from velodrome.rl.ppo_config import PPOConfig
-from velodrome.rl.training import Training
+from velodrome.rl.on_policy import OnPolicy
 
 threads, updates = int(sys.argv[1]), int(sys.argv[2])
 with make_envs("CartPole-v1", 64) as envs:
-    training = Training(envs, PPOConfig(num_envs=64, num_steps=128, threads=threads), steps=10**9, seed=1)
+    training = OnPolicy(envs, PPOConfig(num_envs=64, num_steps=128, threads=threads), steps=10**9, seed=1)
     for _ in range(2):
         training.update()
     start = time.perf_counter()

@@ -73,8 +73,8 @@ class Actor:
         self.episodes = Episodes()
         self._device = device
         obs = envs.reset(seed)
-        policy.learn_normalization(obs)
-        self._obs = policy.see(obs)
+        policy.sight.learn(obs)
+        self._obs = policy.sight.see(obs)
 
     @torch.no_grad()
     def fill(self, rollout: Rollout) -> None:
@@ -94,8 +94,8 @@ class Actor:
             if step.episode_done.any():
                 self.episodes.add(step.episode_return[step.episode_done], step.episode_length[step.episode_done])
             # See what comes next.
-            policy.learn_normalization(step.obs)
-            self._obs = policy.see(step.obs)
+            policy.sight.learn(step.obs)
+            self._obs = policy.sight.see(step.obs)
         rollout.end(self._obs)
 
     def state(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Actor:
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state; bit for bit where the environments' state is exact."""
         self.envs.set_state(state["envs"])
-        self._obs = state["obs"] if state["envs"]["exact"] else self.policy.see(self.envs.obs)
+        self._obs = state["obs"] if state["envs"]["exact"] else self.policy.sight.see(self.envs.obs)
         self.generator.set_state(state["generator"])
         self.episodes.load(state["episodes"])
         if self.reward_normalizer is not None:

@@ -6,14 +6,16 @@ of the algorithm's config. Fixed ones are choices of one option.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from velodrome.errors import UsageError, nearest
 from velodrome.rl import settings
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.presets import preset
+from velodrome.rl.sac_config import SACConfig
 from velodrome.rl.settings import setting
 from velodrome.search.domains import Choice, Domain, Float, Int
 from velodrome.search.space import Space
@@ -23,8 +25,11 @@ OBJECTIVE = "velodrome.rl.training:train"
 """The objective of every training run."""
 GOAL = "maximize return"
 
-ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig}
+ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "sac": SACConfig}
 """Each algorithm's config."""
+
+_LEARNING = {"ppo": "on_policy:OnPolicy", "sac": "sac:learning"}
+"""What makes each algorithm's ``Learning``, in this folder."""
 
 _MAX_STEPS = 10**12
 
@@ -34,8 +39,13 @@ class RunConfig:
     """Settings of a run that are no algorithm's."""
 
     eval_episodes: int = setting(20, "Episodes of the evaluation at the end.", Int(1, 100_000))
+    eval_every: int = setting(0, "Evaluate on the way every so many steps; 0 for at the end alone.",
+                              Int(0, _MAX_STEPS))
+    stop_return: float = setting(1e9, "Stop when an evaluation on the way reaches this return.", Float(-1e9, 1e9))
     checkpoint_s: float = setting(10.0, "Seconds from one checkpoint to the next; 0 for one after every update.",
                                   Float(0.0, 1e9))
+    rollbacks: int = setting(0, "Times a diverged run goes back to its last checkpoint, with half the learning rate.",
+                             Int(0, 100))
 
 
 def training_space(
@@ -101,6 +111,13 @@ def config_of(algo: str) -> type[Any]:
         raise UsageError("There is no such algorithm", given=repr(algo), allowed=", ".join(ALGORITHMS),
                          hint=nearest(algo, ALGORITHMS))
     return ALGORITHMS[algo]
+
+
+def learning_class(algo: str) -> Callable[..., Any]:
+    """What makes the algorithm's ``Learning`` (``training``)."""
+    module, _, name = _LEARNING[algo].partition(":")
+    made: Callable[..., Any] = getattr(import_module(f"velodrome.rl.{module}"), name)
+    return made
 
 
 def split_settings(texts: Iterable[str]) -> dict[str, ParamValue]:

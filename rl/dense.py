@@ -54,15 +54,15 @@ class Mlp(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(num_out)))
         self._workspaces: dict[tuple[int, torch.dtype], _Workspace] = {}
         self._layers: tuple[list[Tensor], list[Tensor]] | None = None
+        self._frozen_layers: tuple[list[Tensor], list[Tensor]] = [], []
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, d_out]`` for x ``[B, d_in]``."""
+    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """``[B, d_out]`` for x ``[B, d_in]``; if ``frozen``, gradients flow to x alone."""
         if self._layers is None:  # a list of parameters is slow to walk
             self._layers = list(self.weights), list(self.biases)
-        weights, biases = self._layers
-        if not torch.is_grad_enabled():
-            return _plain(x, weights, biases, self.activation)
-        if x.device.type != "cpu" or x.requires_grad:
+            self._frozen_layers = [w.detach() for w in self.weights], [b.detach() for b in self.biases]
+        weights, biases = self._frozen_layers if frozen else self._layers
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
             return _plain(x, weights, biases, self.activation)
         result: Tensor = _ByHand.apply(x, self._workspace(x), self.activation, *weights, *biases)  # type: ignore[no-untyped-call]  # torch
         return result
@@ -76,7 +76,7 @@ class Mlp(nn.Module):
         return self._workspaces[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_workspaces": {}, "_layers": None}
+        return {**self.__dict__, "_workspaces": {}, "_layers": None, "_frozen_layers": ([], [])}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Mlp:
         self._layers = None  # moved to another device, parameters are other objects
@@ -122,11 +122,13 @@ class _ByHand(torch.autograd.Function):
         if ctx.use != ctx.space.num_uses:
             raise RuntimeError("Mlp: backward comes after another forward with as many rows; call it before that")
         inputs, weights = ctx.inputs, ctx.weights
-        d_weights: list[Tensor] = [gradient] * len(weights)
-        d_biases: list[Tensor] = [gradient] * len(weights)
+        needs_x, learns = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+        d_weights: list[Tensor | None] = [None] * len(weights)
+        d_biases: list[Tensor | None] = [None] * len(weights)
         for layer in range(len(weights) - 1, -1, -1):
-            d_weights[layer] = torch.mm(gradient.t(), inputs[layer])
-            d_biases[layer] = gradient.sum(0)
+            if learns:
+                d_weights[layer] = torch.mm(gradient.t(), inputs[layer])
+                d_biases[layer] = gradient.sum(0)
             if layer:
                 out = ctx.space.gradients[layer - 1]
                 torch.mm(gradient, weights[layer], out=out)
@@ -135,4 +137,4 @@ class _ByHand(torch.autograd.Function):
                 else:
                     torch.ops.aten.threshold_backward.grad_input(out, inputs[layer], 0, grad_input=out)
                 gradient = out
-        return None, None, None, *d_weights, *d_biases
+        return torch.mm(gradient, weights[0]) if needs_x else None, None, None, *d_weights, *d_biases

@@ -7,16 +7,18 @@ normalises observations by is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from velodrome.envs.env_batch import EnvBatch
-from velodrome.rl.policy import Policy
 from velodrome.seeding import derive
+
+MAX_ENVS = 20
+"""Most environments side by side."""
 
 _MAX_STEPS = 100_000
 """An episode that is longer is cut, and counts with what it has."""
@@ -45,43 +47,42 @@ class Evaluation:
         return float(self.returns.std())
 
 
-@torch.no_grad()
 def evaluate(
-    policy: Policy, make: Callable[[int], EnvBatch], *, episodes: int = 20, seed: int = 0, deterministic: bool = True,
-    max_envs: int = 20,
+    policy: Any, envs: EnvBatch, *, episodes: int = 20, seed: int = 0, deterministic: bool = True,
 ) -> Evaluation:
     """Plays episodes.
 
     Args:
-        policy: Acts; nothing of it changes.
-        make: Makes a batch of so many environments.
+        policy: An ``Agent``; nothing of it changes.
+        envs: Where it plays; reset first. Their number changes which episodes are played.
         episodes: How many count.
         seed: Of environments and actions.
         deterministic: The most likely action, or one that is drawn.
-        max_envs: Most environments side by side.
     """
-    num_envs = min(episodes, max_envs)
+    num_envs = envs.num_envs
     left = np.full(num_envs, episodes // num_envs)
     left[: episodes % num_envs] += 1
     device = next(policy.parameters()).device
-    generator = torch.Generator(device).manual_seed(derive(seed, "evaluation actions"))
+    drawing = torch.Generator(device).manual_seed(derive(seed, "evaluation actions"))
     returns: list[float] = []
     lengths: list[int] = []
     so_far, num_steps = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-    with make(num_envs) as envs:
-        obs = envs.reset(derive(seed, "evaluation environments") & 0x7FFF_FFFF)
-        while left.any():
-            mask = None if envs.action_mask is None else torch.from_numpy(envs.action_mask.copy()).to(device)
-            pi = policy.act(policy.see(obs).to(device), mask)
-            step = envs.step(policy.to_env(pi.mode() if deterministic else pi.sample(generator)))
-            obs = step.obs
-            so_far += step.reward
-            num_steps += step.valid
-            cut = (num_steps >= _MAX_STEPS) & ~step.episode_done
-            for row in np.flatnonzero((step.episode_done | cut) & (left > 0)):
-                returns.append(float(so_far[row] if cut[row] else step.episode_return[row]))
-                lengths.append(int(num_steps[row] if cut[row] else step.episode_length[row]))
-                left[row] -= 1
-            ended = step.episode_done | cut
-            so_far[ended], num_steps[ended] = 0.0, 0
+    was_training = policy.training
+    policy.eval()
+    player = policy.player(num_envs)
+    obs = envs.reset(derive(seed, "evaluation environments") & 0x7FFF_FFFF)
+    while left.any():
+        step = envs.step(player.act(obs, envs.action_mask, None if deterministic else drawing))
+        player.end(step.terminated | step.truncated)
+        obs = step.obs
+        so_far += step.reward
+        num_steps += step.valid
+        cut = (num_steps >= _MAX_STEPS) & ~step.episode_done
+        for row in np.flatnonzero((step.episode_done | cut) & (left > 0)):
+            returns.append(float(so_far[row] if cut[row] else step.episode_return[row]))
+            lengths.append(int(num_steps[row] if cut[row] else step.episode_length[row]))
+            left[row] -= 1
+        ended = step.episode_done | cut
+        so_far[ended], num_steps[ended] = 0.0, 0
+    policy.train(was_training)
     return Evaluation(np.array(returns), np.array(lengths))

@@ -17,11 +17,12 @@ from torch import Generator, Tensor, nn
 
 from velodrome.envs.adapter_spaces import ActionLayout
 from velodrome.errors import UsageError
+from velodrome.rl.agent import ForgetfulPlayer, Player
 from velodrome.rl.dense import Mlp
 from velodrome.rl.distributions import Categorical, Distribution, MultiBinary, MultiDiscrete
 from velodrome.rl.gaussians import DiagonalGaussian
 from velodrome.rl.networks import CNN, MINATAR, NATURE
-from velodrome.rl.normalize import Moments, ObservationNormalizer
+from velodrome.rl.sight import Sight
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,8 +78,8 @@ class PolicySpec:
 class Policy(nn.Module):
     """Distribution of actions and value of a batch of observations.
 
-    The calling loop: ``x = policy.see(obs)``, ``pi = policy.act(x, mask)``, ``policy.to_env(pi.sample(generator))``
-    when acting; ``pi, v = policy(x, mask)`` when learning.
+    The calling loop: ``x = policy.sight.see(obs)``, ``pi = policy.act(x, mask)``,
+    ``policy.to_env(pi.sample(generator))`` when acting; ``pi, v = policy(x, mask)`` when learning.
 
     Args:
         spec: What it is built from.
@@ -88,10 +89,7 @@ class Policy(nn.Module):
     def __init__(self, spec: PolicySpec, generator: Generator | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.normalizer: ObservationNormalizer | None = None
-        """Normalises what ``see`` is given; a value, so that a copy of the policy keeps its own."""
-        if spec.normalize_obs and not spec.is_image:
-            self.normalizer = ObservationNormalizer(Moments.empty((math.prod(spec.obs_shape),)))
+        self.sight = Sight(spec.obs_shape, is_image=spec.is_image, normalize=spec.normalize_obs)
         outputs = spec.num_outputs
         if spec.is_image:
             self.trunk: nn.Module = ImageTrunk(spec.obs_shape, generator)
@@ -106,24 +104,8 @@ class Policy(nn.Module):
             self.critic = Mlp([*hidden, 1], gain=_VALUE_GAIN, **how)
         self.log_std = nn.Parameter(torch.full((outputs,), spec.log_std_init)) if spec.action.kind == "box" else None
 
-    def see(self, obs: Array) -> Tensor:
-        """Observations ``[B, *obs_shape]`` as the networks take them: normalised vectors, or images as they are.
-
-        The result shares no memory with ``obs``.
-        """
-        if self.spec.is_image:
-            return torch.from_numpy(obs.copy())
-        flat = obs.reshape(len(obs), -1)
-        seen = flat.astype(np.float32) if self.normalizer is None else self.normalizer.normalize(flat)
-        return torch.from_numpy(seen)
-
-    def learn_normalization(self, obs: Array) -> None:
-        """Takes observations ``[B, *obs_shape]`` into what ``see`` normalises by; nothing where it does not."""
-        if self.normalizer is not None:
-            self.normalizer = self.normalizer.update(obs.reshape(len(obs), -1))
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Distribution, Tensor]:
-        """Distribution of actions and value ``[B]`` for what ``see`` gave; mask as ``ActionLayout`` has it."""
+        """Distribution of actions and value ``[B]`` for what ``sight.see`` gave; mask as ``ActionLayout`` has it."""
         features = self.trunk(x)
         return self._distribution(self.head(features), mask), self.critic(features).squeeze(-1)
 
@@ -135,6 +117,10 @@ class Policy(nn.Module):
         """The value alone, ``[B]``."""
         value: Tensor = self.critic(self.trunk(x)).squeeze(-1)
         return value
+
+    def player(self, num_envs: int) -> Player:
+        """Plays in so many environments."""
+        return ForgetfulPlayer(self, next(self.parameters()).device)
 
     def to_env(self, action: Tensor) -> Array:
         """A batch of actions as ``EnvBatch.step`` takes them."""
@@ -178,34 +164,3 @@ class ImageTrunk(nn.Module):
         """``[B, num_features]``; bytes count as 255ths."""
         features: Tensor = self.cnn(images.permute(0, 3, 1, 2) if self._channels_last else images)
         return features
-
-
-def flatten(module: nn.Module) -> nn.Parameter:
-    """Moves all parameters into one, of which they become views, and their gradients into its gradient.
-
-    One optimiser step, one norm and one copy then serve them all. Each keeps its name and shape.
-
-    Returns:
-        The one parameter, ``[P]``, with ``grad`` set.
-    """
-    parameters = list(module.parameters())
-    whole = nn.Parameter(torch.cat([_in_memory(p.detach()).flatten() for p in parameters]))
-    whole.grad = torch.zeros_like(whole)
-    start = 0
-    for p in parameters:
-        stop = start + p.numel()
-        p.grad, p.data = _like(whole.grad[start:stop], p), _like(whole.data[start:stop], p)
-        start = stop
-    return whole
-
-
-def _in_memory(p: Tensor) -> Tensor:
-    """The tensor with its dimensions in the order of its memory: a channels-last kernel's channels come last."""
-    return p if p.is_contiguous() else p.permute(0, 2, 3, 1)
-
-
-def _like(flat: Tensor, p: Tensor) -> Tensor:
-    """The flat numbers in the shape and memory order of ``p``."""
-    if p.is_contiguous():
-        return flat.view(p.shape)
-    return flat.view(_in_memory(p).shape).permute(0, 3, 1, 2)

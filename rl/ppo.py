@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from velodrome.errors import Diverged
+from velodrome.rl.finite import check_finite
+from velodrome.rl.flat import flatten
 from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
-from velodrome.rl.normalize import ObservationNormalizer
-from velodrome.rl.policy import Policy, flatten
+from velodrome.rl.policy import Policy
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.rollout import Batch, Rollout
 from velodrome.seeding import derive
@@ -42,8 +42,9 @@ class PPO:
 
     def __init__(self, policy: Policy, config: PPOConfig, *, num_updates: int, seed: int) -> None:
         self.policy, self.config = policy, config
-        self.num_updates = num_updates
+        self.num_updates, self.seed = num_updates, seed
         self.updates_done = 0
+        self.lr_scale = 1.0
         self.weights: nn.Parameter = flatten(policy)
         self.device = self.weights.device
         self.optimizer = torch.optim.Adam([self.weights], lr=config.lr, eps=config.adam_eps, fused=True)
@@ -56,7 +57,7 @@ class PPO:
             Diverged: If a loss, a gradient or a weight is no finite number any more; it names the first that is not.
         """
         config = self.config
-        lr = config.lr * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
+        lr = config.lr * self.lr_scale * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         # Values, advantages and the log-probabilities of the policy that acted.
@@ -75,6 +76,11 @@ class PPO:
         explained = float(explained_variance(batch.value, batch.target))
         return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "learning_rate": lr}
 
+    def soften(self, rollback: int) -> None:
+        """Halves the learning rate for each rollback, and shuffles otherwise than before."""
+        self.lr_scale = 0.5**rollback
+        self.generator.manual_seed(derive(self.seed, "minibatches", "rollback", rollback))
+
     def _step(self, batch: Batch) -> Tensor:
         """One gradient step; returns the figures of ``_NAMES``."""
         config = self.config
@@ -92,7 +98,7 @@ class PPO:
         loss.backward()
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
-            self._explain(batch, loss)
+            self._explain(batch)
         if 0.0 < config.max_grad_norm < norm:
             gradient.mul_(config.max_grad_norm / (norm + 1e-6))
         # The step.
@@ -100,28 +106,18 @@ class PPO:
         parts = loss, surrogate.loss, of_value, entropy, surrogate.approx_kl, surrogate.clip_fraction
         return torch.stack([part.detach() for part in parts])
 
-    def _explain(self, batch: Batch, loss: Tensor) -> None:
-        """Raises Diverged with the first thing that is not finite: what went in, the loss, or a gradient."""
-        named: list[tuple[str, Tensor | None]] = [
-            ("observations", batch.obs), ("advantages", batch.advantage), ("value targets", batch.target),
-            ("old log-probabilities", batch.log_prob),
-            *((f"weights {name}", p) for name, p in self.policy.named_parameters()), ("loss", loss),
-            *((f"gradient of {name}", p.grad) for name, p in self.policy.named_parameters()),
-        ]
-        for name, tensor in named:
-            if tensor is not None and not bool(torch.isfinite(tensor).all()):
-                bad = tensor.detach().flatten()
-                value = float(bad[~torch.isfinite(bad)][0])
-                raise Diverged(f"{name}: {value} in update {self.updates_done + 1} of {self.num_updates}")
-        raise Diverged(f"the gradient's length is infinite in update {self.updates_done + 1} of {self.num_updates}")
+    def _explain(self, batch: Batch) -> None:
+        """Raises Diverged with the first thing that is not finite: what went in, a weight, or a gradient."""
+        parts = {"observations": batch.obs, "advantages": batch.advantage, "value targets": batch.target,
+                 "old log-probabilities": batch.log_prob}
+        check_finite(parts, {"policy": self.policy}, where=f"in update {self.updates_done + 1} of {self.num_updates}")
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""
-        normalizer = self.policy.normalizer
         return {
             "weights": self.weights.detach().clone(), "optimizer": self.optimizer.state_dict(),
-            "normalizer": None if normalizer is None else normalizer.state(), "generator": self.generator.get_state(),
-            "updates_done": self.updates_done,
+            "sight": self.policy.sight.state(), "generator": self.generator.get_state(),
+            "updates_done": self.updates_done, "lr_scale": self.lr_scale,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -129,7 +125,6 @@ class PPO:
         with torch.no_grad():
             self.weights.copy_(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.policy.normalizer is not None:
-            self.policy.normalizer = ObservationNormalizer.from_state(state["normalizer"])
+        self.policy.sight.load(state["sight"])
         self.generator.set_state(state["generator"])
-        self.updates_done = state["updates_done"]
+        self.updates_done, self.lr_scale = state["updates_done"], state["lr_scale"]

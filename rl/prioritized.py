@@ -84,15 +84,17 @@ class Priorities:
         self._tree = SumTree(size)
         self._largest = 1.0
 
-    def insert(self, places: Indices) -> None:
+    def insert(self, places: Indices, valid: NDArray[np.bool_] | None = None) -> None:
         """Gives new transitions the largest priority so far, so that each is likely to be seen soon.
 
         Args:
             places: ``[N]``, a row of the buffer, as ``add`` returns it. The row below, which it is about to
                 overwrite, is not drawn any more.
+            valid: ``[N]``, False where there is no transition to draw; None for all.
         """
         self._tree.set((places + len(places)) % self._tree.size, 0.0)
-        self._tree.set(places, self._largest**self.alpha)
+        weights = np.full(len(places), self._largest**self.alpha)
+        self._tree.set(places, weights if valid is None else np.where(valid, weights, 0.0))
 
     def sample(self, size: int, rng: Generator, *, beta: float) -> Draw:
         """``size`` places with probability ``P(i) = p_i^alpha / sum p^alpha``, one from each of as many equal ranges.

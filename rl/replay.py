@@ -37,6 +37,8 @@ class Transitions(NamedTuple):
     """``[B]``: what to multiply the value after it by: gamma to the number of steps, 0 if the episode terminated."""
     next_obs: Tensor
     """``[B, *obs_shape]``, after the steps; after a termination, anything."""
+    next_mask: Tensor | None = None
+    """``[B, num_masked]``, bool, the actions allowed there; None without masks. All, where an episode was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,13 @@ class ReplayBuffer:
         num_envs: N.
         obs: Of an observation; stored in its type, images as uint8.
         action: Of an action.
+        num_masked: Columns of an action mask; None without masks.
         device: Where everything is stored.
-
-    Not handled: next-step autoreset's invalid steps, which must not be added.
     """
 
     def __init__(
-        self, capacity: int, num_envs: int, obs: Field, action: Field, *, device: torch.device | str = "cpu",
+        self, capacity: int, num_envs: int, obs: Field, action: Field, *, num_masked: int | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if capacity < 1 or num_envs < 1:
             raise UsageError("A replay buffer needs room", given=f"capacity={capacity}, num_envs={num_envs}",
@@ -76,6 +78,9 @@ class ReplayBuffer:
         self._reward = torch.zeros(rows, num_envs, device=device)
         self._terminated = np.zeros((rows, num_envs), np.bool_)
         self._truncated = np.zeros((rows, num_envs), np.bool_)
+        self._valid = np.ones((rows, num_envs), np.bool_)
+        self._mask = None if num_masked is None else torch.ones(rows, num_envs, num_masked, dtype=torch.bool,
+                                                                device=device)
         self._finals: dict[int, Tensor] = {}
         self._num_added = 0
 
@@ -90,7 +95,7 @@ class ReplayBuffer:
 
     def add(
         self, obs: Tensor, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, next_obs: Tensor,
-        final_obs: Tensor,
+        final_obs: Tensor, *, valid: Tensor | None = None, next_mask: Tensor | None = None,
     ) -> Indices:
         """Adds one step of all environments, over the oldest one if the buffer is full.
 
@@ -102,6 +107,8 @@ class ReplayBuffer:
             truncated: ``[N]``, bool; where both are set, the episode counts as terminated.
             next_obs: ``[N, *obs_shape]``, what will be acted on next: the first of a new episode where one ended.
             final_obs: ``[N, *obs_shape]``, the last of the old one; only looked at where ``truncated``.
+            valid: ``[N]``, bool: False where no transition took place: it is never drawn, nor passed through.
+            next_mask: ``[N, num_masked]``, bool, the actions allowed after ``next_obs``; needed with masks.
 
         Returns:
             ``[N]``, where the transitions are stored now.
@@ -116,6 +123,10 @@ class ReplayBuffer:
         _put(self._obs[after], next_obs, "next_obs")
         self._terminated[row] = terminated.cpu().numpy()
         self._truncated[row] = truncated.cpu().numpy() & ~self._terminated[row]
+        self._valid[row] = True if valid is None else valid.cpu().numpy()
+        if self._mask is not None:
+            assert next_mask is not None
+            _put(self._mask[after], next_mask, "next_mask")
         places: Indices = row * self.num_envs + np.arange(self.num_envs)
         if self._finals:
             for place in places.tolist():
@@ -129,9 +140,19 @@ class ReplayBuffer:
         """``size`` transitions, each stored one equally likely, with repetition. Arguments as for ``gather``."""
         if len(self) == 0:
             raise UsageError("The replay buffer is empty", given="0 transitions", allowed="at least 1")
+        return self.gather(self._draw(size, rng), gamma=gamma, n=n)
+
+    def _draw(self, size: int, rng: Generator) -> Indices:
+        """Places of valid transitions, evenly."""
         oldest = self._num_added - self.num_rows
         rows = (oldest + rng.integers(self.num_rows, size=size)) % len(self._obs)
-        return self.gather(rows * self.num_envs + rng.integers(self.num_envs, size=size), gamma=gamma, n=n)
+        places: Indices = rows * self.num_envs + rng.integers(self.num_envs, size=size)
+        wrong = np.flatnonzero(~self._valid.reshape(-1)[places])
+        if len(wrong) == size and not self._valid[(oldest + np.arange(self.num_rows)) % len(self._obs)].any():
+            raise UsageError("The replay buffer is empty", given="no valid transitions", allowed="at least 1")
+        if len(wrong):
+            places[wrong] = self._draw(len(wrong), rng)
+        return places
 
     def gather(self, places: Indices, *, gamma: float, n: int = 1) -> Transitions:
         """The transitions that start at ``places`` (see ``add``).
@@ -148,6 +169,7 @@ class ReplayBuffer:
         ends = trail // self.num_envs == newest
         if n > 1:
             ends |= self._terminated.reshape(-1)[trail] | self._truncated.reshape(-1)[trail]
+            ends |= ~self._valid.reshape(-1)[(trail + self.num_envs) % num_places]
         ends[:, -1] = True
         length = ends.argmax(1) + 1
         last = trail[np.arange(len(trail)), length - 1]
@@ -157,11 +179,25 @@ class ReplayBuffer:
         next_obs = _rows(self._obs, self._to((last + self.num_envs) % num_places))
         for b in np.flatnonzero(self._truncated.reshape(-1)[last]).tolist():
             next_obs[b] = self._finals[int(last[b])]
+        next_mask = None
+        if self._mask is not None:
+            next_mask = _rows(self._mask, self._to((last + self.num_envs) % num_places))
+            next_mask |= self._to(self._truncated.reshape(-1)[last]).unsqueeze(1)
         start = self._to(places)
         return Transitions(
             _rows(self._obs, start), _rows(self._action, start), (reward * self._to(weights.astype(np.float32))).sum(1),
             self._to((powers[length] * ~self._terminated.reshape(-1)[last]).astype(np.float32)), next_obs,
+            next_mask,
         )
+
+    def cut(self) -> None:
+        """Takes the newest transitions for the last of their episodes: what comes next are new ones."""
+        if self._num_added == 0:
+            return
+        row, after = (self._num_added - 1) % len(self._obs), self._num_added % len(self._obs)
+        for n in np.flatnonzero(~(self._terminated[row] | self._truncated[row])).tolist():
+            self._truncated[row, n] = True
+            self._finals[row * self.num_envs + n] = self._obs[after, n].clone()
 
     def state(self) -> dict[str, Tensor]:
         """All that is stored, copied to the CPU; ``load_state`` takes it back."""
@@ -169,7 +205,8 @@ class ReplayBuffer:
         finals = sorted(self._finals)
         kept = [self._finals[place] for place in finals]
         rows = {"obs": self._obs, "action": self._action, "reward": self._reward,
-                "terminated": torch.from_numpy(self._terminated), "truncated": torch.from_numpy(self._truncated)}
+                "terminated": torch.from_numpy(self._terminated), "truncated": torch.from_numpy(self._truncated),
+                "valid": torch.from_numpy(self._valid)} | ({} if self._mask is None else {"mask": self._mask})
         return {name: whole[:used].to("cpu", copy=True) for name, whole in rows.items()} | {
             "num_added": torch.tensor(self._num_added),
             "final_places": torch.tensor(finals, dtype=torch.int64),
@@ -191,6 +228,9 @@ class ReplayBuffer:
             getattr(self, f"_{name}")[:used] = state[name]
         self._terminated[:used] = state["terminated"].numpy()
         self._truncated[:used] = state["truncated"].numpy()
+        self._valid[:used] = state["valid"].numpy()
+        if self._mask is not None:
+            self._mask[:used] = state["mask"]
         finals = state["finals"].to(self.device, copy=True)
         self._finals = dict(zip(state["final_places"].tolist(), finals, strict=True))
 

@@ -65,7 +65,7 @@ class Rollout:
 
         Args:
             t: From 0; 0 begins the rollout anew.
-            obs: ``[N, ...]``, what was acted on, as ``Policy.see`` gives it.
+            obs: ``[N, ...]``, what was acted on, as ``Sight.see`` gives it.
             mask: ``[N, K]`` bool, the actions that were allowed; None without masks.
             action: ``[N, ...]``, as it was drawn, before any clipping.
             step: What the environments gave; copied.
@@ -87,7 +87,7 @@ class Rollout:
         if step.truncated.any():
             rows = np.flatnonzero(step.truncated & ~step.terminated & step.valid)
             if len(rows):
-                self._finals.append((t, rows, policy.see(step.final_obs[rows])))
+                self._finals.append((t, rows, policy.sight.see(step.final_obs[rows])))
 
     def end(self, last_obs: Tensor) -> None:
         """Notes what comes after the last step, ``[N, ...]``."""

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
-
-import torch
 
 from velodrome.envs.adapter import make_envs
 from velodrome.envs.env_batch import EnvBatch
-from velodrome.errors import Pruned
-from velodrome.rl.actor import Actor
-from velodrome.rl.algorithms import RunConfig, read_params
-from velodrome.rl.evaluate import evaluate
-from velodrome.rl.normalize import ObservationNormalizer, RewardNormalizer
-from velodrome.rl.policy import Policy, PolicySpec
-from velodrome.rl.ppo import PPO
-from velodrome.rl.ppo_config import PPOConfig
-from velodrome.rl.rollout import Rollout
-from velodrome.seeding import derive
+from velodrome.errors import Diverged, Pruned
+from velodrome.rl.agent import restore, snapshot
+from velodrome.rl.algorithms import RunConfig, learning_class, read_params
+from velodrome.rl.evaluate import MAX_ENVS, evaluate
 
 _MAX_REPORTS = 200
 """A run reports after every update, or so often at most."""
 _MIN_EPISODES = 10
 """From so many episodes on, the training return decides which weights are the best so far."""
+_CHECKPOINT_SHARE = 20
+"""Between two checkpoints lies so many times the time that one takes: a large replay buffer is kept less often."""
 
 
 class TrialLike(Protocol):
@@ -53,145 +48,151 @@ class TrialLike(Protocol):
         """Whether the trial is not worth going on with."""
 
 
-def train(trial: TrialLike) -> dict[str, float]:
-    """Trains an agent and returns the figures of its evaluation: ``return`` is the goal."""
-    run, config = read_params(trial.params)
-    env, steps = str(trial.params["env"]), int(trial.params["steps"])
+class Learning(Protocol):
+    """Environments, policy and learner of a run: ``while not learning.is_done: figures = learning.update()``.
 
-    def make(num_envs: int) -> EnvBatch:
-        return make_envs(env, num_envs)
-
-    with make(config.num_envs) as envs:
-        training = Training(envs, config, steps=steps, seed=trial.seed, device=trial.device)
-        state = trial.restore()
-        if state is not None:
-            training.load(state)
-        _run(trial, training, run)
-    return final_figures(training, make, episodes=run.eval_episodes, seed=trial.seed)
-
-
-class Training:
-    """Environments, policy, actor and learner of a run, and how far it is.
-
-    The calling loop: ``while not training.is_done: figures = training.update()``.
-
-    Args:
-        envs: N environments.
-        config: The algorithm's settings.
-        steps: Environment steps of the whole run; the last rollout may go beyond them.
-        seed: Everything random derives from it.
-        device: The trial's: ``cpu`` or ``cuda``.
+    Made of (envs, config, steps=, seed=, device=). ``policy`` is an ``Agent``.
     """
 
-    def __init__(self, envs: EnvBatch, config: PPOConfig, *, steps: int, seed: int, device: str = "cpu") -> None:
-        self.config = config
-        spec = PolicySpec(
-            envs.obs_layout.shape, envs.obs_layout.dtype, envs.action_layout, config.network, config.width,
-            config.depth, config.activation, config.log_std_init, config.normalize_obs,
-        )
-        self.device = torch.device(_device(config.device, device, is_image=spec.is_image))
-        if config.threads or not spec.is_image:
-            # A small network is quickest on one thread, and then a run does not depend on who else is at work.
-            torch.set_num_threads(config.threads or 1)
-        self.policy = Policy(spec, torch.Generator().manual_seed(derive(seed, "weights"))).to(self.device)
-        self.steps_per_update = config.num_envs * config.num_steps
-        self.num_updates = math.ceil(steps / self.steps_per_update)
-        self.learner = PPO(self.policy, config, num_updates=self.num_updates, seed=seed)
-        reward_normalizer = RewardNormalizer.empty(config.num_envs, config.gamma) if config.normalize_reward else None
-        self.actor = Actor(
-            envs, self.policy, seed=derive(seed, "environments") & 0x7FFF_FFFF,
-            generator=torch.Generator(self.device).manual_seed(derive(seed, "actions")),
-            reward_normalizer=reward_normalizer, device=self.device,
-        )
-        self.rollout = Rollout(config.num_steps, config.num_envs)
-        self.best: dict[str, Any] | None = None
+    policy: Any
+
+    @property
+    def episodes(self) -> int:
+        """Training episodes that ended so far."""
 
     @property
     def steps_done(self) -> int:
         """Environment steps so far."""
-        return self.learner.updates_done * self.steps_per_update
 
     @property
     def is_done(self) -> bool:
         """Whether all steps are done."""
-        return self.learner.updates_done >= self.num_updates
 
     def update(self) -> dict[str, float]:
-        """One rollout and what is learnt from it; the figures to report."""
-        self.actor.fill(self.rollout)
-        figures = {**self.learner.update(self.rollout), **self.actor.episodes.metrics()}
-        if self.actor.episodes.count >= _MIN_EPISODES and (
-            self.best is None or figures["return"] > self.best["return"]
-        ):
-            self.best = {"return": figures["return"], "step": self.steps_done, **self._weights()}
-        return figures
+        """Some steps and what is learnt from them; the figures to report. Raises Diverged."""
+
+    def soften(self, rollback: int) -> None:
+        """After the so many-th rollback: half the learning rate for each, and other draws than before."""
 
     def state(self) -> dict[str, Any]:
         """All that changes."""
-        return {"learner": self.learner.state(), "actor": self.actor.state(), "best": self.best}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state: bit for bit on a CPU, where the environments' state is exact."""
-        self.learner.load(state["learner"])
-        self.actor.load(state["actor"])
-        self.best = state["best"]
-        if not state["actor"]["envs"]["exact"]:
-            print(f"resumed in new episodes: {state['actor']['envs']['why']}")
-
-    def use_best(self) -> None:
-        """Gives the policy the weights with the best training return so far."""
-        if self.best is not None:
-            with torch.no_grad():
-                self.learner.weights.copy_(self.best["weights"])
-            if self.best["normalizer"] is not None:
-                self.policy.normalizer = ObservationNormalizer.from_state(self.best["normalizer"])
-
-    def _weights(self) -> dict[str, Any]:
-        normalizer = self.policy.normalizer
-        return {"weights": self.learner.weights.detach().cpu().clone(),
-                "normalizer": None if normalizer is None else normalizer.state()}
+        """Goes on from a state."""
 
 
-def final_figures(
-    training: Training, make: Callable[[int], EnvBatch], *, episodes: int, seed: int
-) -> dict[str, float]:
-    """The evaluation at the end of a run: the last weights, with and without chance, then the best ones.
+def train(trial: TrialLike) -> dict[str, float]:
+    """Trains an agent and returns the figures of its evaluation: ``return`` is the goal."""
+    run, config = read_params(trial.params)
+    algo, env, steps = str(trial.params["algo"]), str(trial.params["env"]), int(trial.params["steps"])
+    with ExitStack() as stack:
+        envs = stack.enter_context(make_envs(env, config.num_envs))
+        learning = learning_class(algo)(envs, config, steps=steps, seed=trial.seed, device=trial.device)
+        arena = stack.enter_context(make_envs(env, min(run.eval_episodes, MAX_ENVS)))
+        training = Training(trial, learning, run, arena, steps=steps)
+        training.go()
+        return training.final_figures()
 
-    ``return`` is the last weights' mean with the most likely actions, ``return_stochastic`` that with drawn ones,
-    ``best_return`` that of the weights whose training return was the highest.
+
+class Training:
+    """The loop around a ``Learning``: reports, evaluations on the way, checkpoints, rollbacks, the best weights.
+
+    Args:
+        trial: Where reports and checkpoints go.
+        learning: What learns.
+        run: The run's settings.
+        arena: Environments to evaluate in.
+        steps: Environment steps of the whole run.
     """
-    policy = training.policy
-    last = evaluate(policy, make, episodes=episodes, seed=seed)
-    drawn = evaluate(policy, make, episodes=episodes, seed=seed, deterministic=False)
-    training.use_best()
-    best = evaluate(policy, make, episodes=episodes, seed=seed)
-    return {
-        "return": last.mean, "return_std": last.std, "length": float(last.lengths.mean()),
-        "return_stochastic": drawn.mean, "best_return": best.mean,
-    }
 
+    def __init__(self, trial: TrialLike, learning: Learning, run: RunConfig, arena: EnvBatch, *, steps: int) -> None:
+        self.trial, self.learning, self.run, self.arena = trial, learning, run, arena
+        self.best: dict[str, Any] | None = None
+        self.rollbacks = 0
+        self.has_arrived = False
+        self._report_every = max(1, steps // _MAX_REPORTS)
+        state = trial.restore()
+        if state is not None:
+            self._load(state)
 
-def _run(trial: TrialLike, training: Training, run: RunConfig) -> None:
-    """Trains to the end, with reports and checkpoints on the way."""
-    every = max(1, math.ceil(training.num_updates / _MAX_REPORTS))
-    saved_at = reported_at = time.monotonic()
-    reported_steps = training.steps_done
-    while not training.is_done:
-        figures = training.update()
-        now = time.monotonic()
-        if training.learner.updates_done % every == 0 or training.is_done:
-            speed = (training.steps_done - reported_steps) / max(now - reported_at, 1e-9)
-            trial.report(training.steps_done, {**figures, "steps_per_s": speed})
-            reported_at, reported_steps = now, training.steps_done
-            if trial.should_stop:
-                raise Pruned(f"stopped at step {training.steps_done}")
-        if training.is_done or now - saved_at >= run.checkpoint_s:
-            trial.checkpoint(training.steps_done, training.state())
-            saved_at = time.monotonic()
+    def go(self) -> None:
+        """Trains to the end, or until ``stop_return`` is reached."""
+        trial, learning, run = self.trial, self.learning, self.run
+        wait_s = run.checkpoint_s
+        saved_at = reported_at = time.monotonic()
+        reported_steps = learning.steps_done
+        while not (learning.is_done or self.has_arrived):
+            before = learning.steps_done
+            figures = self._update()
+            if figures is None:
+                continue
+            steps = learning.steps_done
+            self._look_at(figures, since=before)
+            now = time.monotonic()
+            is_last = learning.is_done or self.has_arrived
+            if is_last or steps // self._report_every > before // self._report_every or "eval_return" in figures:
+                speed = (steps - reported_steps) / max(now - reported_at, 1e-9)
+                trial.report(steps, {**figures, "steps_per_s": speed})
+                reported_at, reported_steps = now, steps
+                if trial.should_stop:
+                    raise Pruned(f"stopped at step {steps}")
+            if is_last or now - saved_at >= wait_s:
+                trial.checkpoint(steps, self.state())
+                saved_at = time.monotonic()
+                wait_s = max(run.checkpoint_s, _CHECKPOINT_SHARE * (saved_at - now)) if run.checkpoint_s else 0.0
 
+    def final_figures(self) -> dict[str, float]:
+        """The evaluation at the end of a run: the last weights, with and without chance, then the best ones.
 
-def _device(wanted: str, given: str, *, is_image: bool) -> str:
-    """Where to learn: a GPU pays for images alone."""
-    if wanted == "auto":
-        return given if is_image else "cpu"
-    return wanted
+        ``return`` is the last weights' mean with the most likely actions, ``return_stochastic`` that with drawn ones,
+        ``best_return`` that of the best weights on the way.
+        """
+        policy = self.learning.policy
+        how: dict[str, Any] = {"episodes": self.run.eval_episodes, "seed": self.trial.seed}
+        last = evaluate(policy, self.arena, **how)
+        drawn = evaluate(policy, self.arena, deterministic=False, **how)
+        if self.best is not None:
+            restore(policy, self.best["policy"])
+        best = evaluate(policy, self.arena, **how)
+        return {
+            "return": last.mean, "return_std": last.std, "length": float(last.lengths.mean()),
+            "return_stochastic": drawn.mean, "best_return": best.mean, "steps": float(self.learning.steps_done),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that changes."""
+        return {**self.learning.state(), "best": self.best, "rollbacks": self.rollbacks,
+                "has_arrived": self.has_arrived}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.learning.load(state)
+        self.best, self.rollbacks, self.has_arrived = state["best"], state["rollbacks"], state["has_arrived"]
+
+    def _update(self) -> dict[str, float] | None:
+        """One update; None if it diverged, and the run was rolled back to its last checkpoint."""
+        try:
+            return self.learning.update()
+        except Diverged as problem:
+            state = self.trial.restore() if self.rollbacks < self.run.rollbacks else None
+            if state is None:
+                raise
+            rollbacks = self.rollbacks + 1
+            self._load(state)
+            self.rollbacks = rollbacks
+            self.learning.soften(rollbacks)
+            print(f"rolled back to step {self.learning.steps_done}, with half the learning rate: {problem}")
+            return None
+
+    def _look_at(self, figures: dict[str, float], *, since: int) -> None:
+        """Evaluates where it is time to, and keeps the policy if it is the best so far. Adds to the figures."""
+        learning, run = self.learning, self.run
+        if not run.eval_every:
+            score = figures.get("return", -math.inf) if learning.episodes >= _MIN_EPISODES else -math.inf
+        elif learning.steps_done // run.eval_every > since // run.eval_every:
+            played = evaluate(learning.policy, self.arena, episodes=run.eval_episodes, seed=self.trial.seed)
+            score = figures["eval_return"] = played.mean
+            self.has_arrived = score >= run.stop_return
+        else:
+            return
+        if score > (-math.inf if self.best is None else self.best["return"]):
+            self.best = {"return": score, "step": learning.steps_done, "policy": snapshot(learning.policy)}

@@ -11,19 +11,19 @@ import torch
 
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.algorithms import read_params, training_space
-from velodrome.rl.training import Training
+from velodrome.rl.on_policy import OnPolicy
 from velodrome.types import ParamValue
 
 
-def params(env: str, steps: int, given: Mapping[str, ParamValue]) -> dict[str, Any]:
+def params(env: str, steps: int, given: Mapping[str, ParamValue], algo: str = "ppo") -> dict[str, Any]:
     """The parameters of a run."""
-    return dict(training_space("ppo", env, steps, given).sample(np.random.default_rng(0)))
+    return dict(training_space(algo, env, steps, given).sample(np.random.default_rng(0)))
 
 
-def training_for(envs: EnvBatch, given: Mapping[str, ParamValue], *, steps: int = 100_000, seed: int = 1) -> Training:
-    """A run by hand, without the environment's preset."""
+def training_for(envs: EnvBatch, given: Mapping[str, ParamValue], *, steps: int = 100_000, seed: int = 1) -> OnPolicy:
+    """A run of PPO by hand, without the environment's preset."""
     _, config = read_params({"algo": "ppo", "env": "", "steps": steps, **given})
-    return Training(envs, config, steps=steps, seed=seed)
+    return OnPolicy(envs, config, steps=steps, seed=seed)
 
 
 class FakeTrial:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from velodrome.errors import UsageError
-from velodrome.rl.dense import Mlp
+from velodrome.rl.dense import Mlp, _plain
 
 
 def in_torch(mlp: Mlp) -> nn.Sequential:
@@ -48,10 +48,21 @@ def test_outputs_and_gradients_are_torchs(activation: str, sizes: tuple[int, ...
             torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_reach_the_input_where_it_wants_them() -> None:
-    mlp = Mlp([2, 4, 1], generator=torch.Generator().manual_seed(1)).double()
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_reach_the_input_where_it_wants_them(activation: str, frozen: bool) -> None:
+    mlp = Mlp([2, 4, 1], activation=activation, generator=torch.Generator().manual_seed(1)).double()
     x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(mlp, (x,))
+    mlp(x, frozen=frozen).square().sum().backward()
+    parameters = [*mlp.weights, *mlp.biases]
+    expected = torch.autograd.grad(_plain(x, list(mlp.weights), list(mlp.biases), activation).square().sum(),
+                                   [x, *parameters])
+    torch.testing.assert_close(x.grad, expected[0])
+    for p, gradient in zip(parameters, expected[1:], strict=True):
+        if frozen:
+            assert p.grad is None
+        else:
+            torch.testing.assert_close(p.grad, gradient)
 
 
 def test_a_late_backward_raises_and_gives_no_wrong_gradient() -> None:

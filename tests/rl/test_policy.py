@@ -15,7 +15,7 @@ from tests.rl.runs import training_for
 from velodrome.envs.adapter import make_envs
 from velodrome.errors import UsageError
 from velodrome.rl.evaluate import evaluate
-from velodrome.rl.policy import flatten
+from velodrome.rl.flat import flatten
 
 SMALL = {"num_envs": 2, "num_steps": 8, "epochs": 2, "minibatches": 2}
 
@@ -123,14 +123,14 @@ def test_an_evaluation_counts_as_many_episodes_as_asked_for_and_favours_no_short
         policy = training_for(envs, SMALL).policy
     with torch.no_grad():
         policy.head.weights[-1].zero_()
-    drawn = evaluate(policy, lambda n: make_envs(Ends, n), episodes=episodes, max_envs=3, deterministic=False)
-    assert drawn.returns.shape == drawn.lengths.shape == (episodes,)
-    most_likely = evaluate(policy, lambda n: make_envs(Ends, n), episodes=episodes, max_envs=3)
-    assert (most_likely.returns == 3.0).all()
+    with make_envs(Ends, min(episodes, 3)) as arena:
+        drawn = evaluate(policy, arena, episodes=episodes, deterministic=False)
+        assert drawn.returns.shape == drawn.lengths.shape == (episodes,)
+        assert (evaluate(policy, arena, episodes=episodes).returns == 3.0).all()
     if episodes == 20:
-        many = evaluate(policy, lambda n: make_envs(Ends, n), episodes=600, max_envs=100, deterministic=False)
+        with make_envs(Ends, 100) as arena:
+            many, again = (evaluate(policy, arena, episodes=600, deterministic=False) for _ in range(2))
         assert many.mean == pytest.approx(1.75, abs=4 * 0.83 / math.sqrt(600))  # 1/2 * 1 + 1/4 * 2 + 1/4 * 3
-        again = evaluate(policy, lambda n: make_envs(Ends, n), episodes=600, max_envs=100, deterministic=False)
         assert (again.returns == many.returns).all()
 
 
@@ -138,8 +138,8 @@ def test_what_a_policy_normalises_by_is_frozen_while_it_is_evaluated() -> None:
     with make_envs("Pendulum-v1", 2) as envs:
         training = training_for(envs, {**SMALL, "normalize_obs": True})
         training.update()
-        before = training.policy.normalizer
+        before = training.policy.sight.normalizer
         assert before is not None
         assert before.moments.count == 2 * 8 + 2
-        evaluate(training.policy, lambda n: make_envs("Pendulum-v1", n), episodes=2)
-        assert training.policy.normalizer is before
+        evaluate(training.policy, envs, episodes=2)
+        assert training.policy.sight.normalizer is before

@@ -14,7 +14,8 @@ from velodrome.envs.adapter import make_envs
 from velodrome.envs.simulators.probes import PROBES
 from velodrome.errors import Diverged
 from velodrome.rl.evaluate import evaluate
-from velodrome.rl.training import Training, train
+from velodrome.rl.on_policy import OnPolicy
+from velodrome.rl.training import train
 from velodrome.types import ParamValue
 
 SMALL: dict[str, ParamValue] = {"num_envs": 4, "num_steps": 16, "epochs": 2, "minibatches": 2}
@@ -23,7 +24,7 @@ QUICK: dict[str, ParamValue] = {
 }
 
 
-def rows_of(training: Training) -> Any:
+def rows_of(training: OnPolicy) -> Any:
     c = training.config
     return training.rollout.batch(training.policy, gamma=c.gamma, gae_lambda=c.gae_lambda, device=training.device)
 
@@ -133,12 +134,13 @@ def test_what_is_not_finite_is_named() -> None:
 # --- probes: tiny environments with a known answer
 
 
-def trained(env: str, steps: int, given: dict[str, ParamValue]) -> tuple[Training, float]:
+def trained(env: str, steps: int, given: dict[str, ParamValue]) -> tuple[OnPolicy, float]:
     with make_envs(env, int(given.get("num_envs", 8) or 8)) as envs:
         training = training_for(envs, given, steps=steps)
         while not training.is_done:
             training.update()
-    return training, evaluate(training.policy, lambda n: make_envs(env, n), episodes=40, seed=9).mean
+    with make_envs(env, 20) as envs:
+        return training, evaluate(training.policy, envs, episodes=40, seed=9).mean
 
 
 @pytest.mark.parametrize(("name", "steps"), [

@@ -1,0 +1,88 @@
+"""All parameters of a module as one row of numbers: one optimiser step, one norm and one copy serve them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatAdam:
+    """Adam over a module's parameters as one row (Kingma and Ba 2015), with a limit to the gradient's length.
+
+    Each parameter becomes a view of ``weights`` and keeps its name and shape.
+
+    Args:
+        module: Whose parameters.
+        lr: The learning rate.
+        max_grad_norm: Longest gradient; 0 for no limit.
+        betas: Adam's.
+        eps: Adam's.
+    """
+
+    def __init__(
+        self, module: nn.Module, lr: float, max_grad_norm: float = 0.0, *, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        self.weights: nn.Parameter = flatten(module)
+        self.lr, self.lr_scale = lr, 1.0
+        self._max_norm = max_grad_norm
+        self._adam = torch.optim.Adam([self.weights], lr=lr, betas=betas, eps=eps, fused=True)
+
+    def descend(self, loss: Tensor) -> float:
+        """A step down the loss, and the gradient's length. Where that is not finite nothing changes: find the cause."""
+        gradient = self.weights.grad
+        assert gradient is not None
+        gradient.zero_()
+        torch.autograd.backward(loss)
+        norm = float(torch.linalg.vector_norm(gradient))
+        if not math.isfinite(norm):
+            return norm
+        if 0.0 < self._max_norm < norm:
+            gradient.mul_(self._max_norm / (norm + 1e-6))
+        self._adam.param_groups[0]["lr"] = self.lr * self.lr_scale
+        self._adam.step()
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs."""
+        return {"weights": self.weights.detach().clone(), "adam": self._adam.state_dict(), "lr_scale": self.lr_scale}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state."""
+        with torch.no_grad():
+            self.weights.copy_(state["weights"])
+        self._adam.load_state_dict(state["adam"])
+        self.lr_scale = state["lr_scale"]
+
+
+def flatten(module: nn.Module) -> nn.Parameter:
+    """Moves all parameters into one, of which they become views, and their gradients into its gradient.
+
+    Returns:
+        The one parameter, ``[P]``, with ``grad`` set.
+    """
+    parameters = list(module.parameters())
+    whole = nn.Parameter(torch.cat([_in_memory(p.detach()).flatten() for p in parameters]))
+    whole.grad = torch.zeros_like(whole)
+    start = 0
+    for p in parameters:
+        stop = start + p.numel()
+        p.grad, p.data = _like(whole.grad[start:stop], p), _like(whole.data[start:stop], p)
+        start = stop
+    return whole
+
+
+def _in_memory(p: Tensor) -> Tensor:
+    """The tensor with its dimensions in the order of its memory: a channels-last kernel's channels come last."""
+    return p if p.is_contiguous() else p.permute(0, 2, 3, 1)
+
+
+def _like(flat: Tensor, p: Tensor) -> Tensor:
+    """The flat numbers in the shape and memory order of ``p``."""
+    if p.is_contiguous():
+        return flat.view(p.shape)
+    return flat.view(_in_memory(p).shape).permute(0, 3, 1, 2)

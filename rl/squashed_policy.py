@@ -1,0 +1,89 @@
+"""The policy of SAC and its kin: a network that gives the mean and deviation of a Gaussian, squashed by tanh.
+
+Actions are in (-1, 1) inside, and scaled to the environment's bounds on their way to it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from velodrome.envs.adapter_spaces import ActionLayout
+from velodrome.errors import UsageError
+from velodrome.rl.agent import ForgetfulPlayer, Player
+from velodrome.rl.gaussians import SquashedGaussian
+from velodrome.rl.sight import Sight
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+LOG_STD_RANGE = (-20.0, 2.0)
+"""What a squashed Gaussian's log standard deviation is clamped to (Haarnoja et al. 2018, their code)."""
+
+
+class SquashedPolicy(nn.Module):
+    """From observations to a ``SquashedGaussian``.
+
+    Args:
+        body: From normalised observations ``[B, D]`` to ``[B, 2 K]``, means and log-deviations of K components.
+        sight: What it makes of observations.
+        action: What an action is; its bounds must be finite (``check_actions``).
+    """
+
+    def __init__(self, body: nn.Module, sight: Sight, action: ActionLayout) -> None:
+        super().__init__()
+        self.body, self.sight, self.action = body, sight, action
+        low, high = (bound.astype(np.float64).reshape(-1) for bound in (action.low, action.high))
+        self._middle, self._half = ((high + low) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+
+    def forward(self, x: Tensor) -> SquashedGaussian:
+        """The distribution of actions for normalised observations ``[B, D]``."""
+        mean, log_std = self.body(x).chunk(2, -1)
+        return SquashedGaussian(mean, log_std.clamp(*LOG_STD_RANGE))
+
+    def act(self, x: Tensor, mask: Tensor | None = None) -> SquashedGaussian:
+        """The same; there are no masks for continuous actions."""
+        return self.forward(x)
+
+    def player(self, num_envs: int) -> Player:
+        """Plays in so many environments."""
+        return ForgetfulPlayer(self, next(self.parameters()).device)
+
+    def to_env(self, action: Tensor) -> Array:
+        """Actions ``[B, K]`` in (-1, 1) as ``EnvBatch.step`` takes them."""
+        scaled: Array = self._middle + self._half * action.detach().cpu().numpy()
+        return scaled.reshape(len(scaled), *self.action.shape)
+
+    def random(self, num_envs: int, generator: Generator, mask: Tensor | None = None) -> Tensor:
+        """Actions drawn evenly from (-1, 1), ``[N, K]``, on the CPU; there are no masks."""
+        return torch.rand(num_envs, len(self._middle), generator=generator).mul_(2.0).sub_(1.0)
+
+
+def check_actions(action: ActionLayout, algo: str) -> int:
+    """The number of components of an action.
+
+    Raises:
+        UsageError: If the actions are not continuous and bounded.
+    """
+    if action.kind != "box":
+        raise UsageError(f"{algo} can't choose such actions", given=action.kind, allowed="box: continuous actions",
+                         hint="velo train dqn or ppo for discrete actions, ppo for the others")
+    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise UsageError(f"{algo} needs bounds to the actions", given=f"{action.low} to {action.high}",
+                         allowed="finite bounds", hint="velo train ppo, or wrap the environment with bounds")
+    return math.prod(action.shape)
+
+
+def check_vectors(shape: tuple[int, ...], algo: str) -> int:
+    """The size of an observation.
+
+    Raises:
+        UsageError: If observations are images.
+    """
+    if len(shape) == 3:
+        raise UsageError(f"{algo} sees vectors", given=f"observations of shape {shape}", allowed="up to 2 dimensions",
+                         hint="velo train ppo or dqn for images")
+    return math.prod(shape)
