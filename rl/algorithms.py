@@ -13,6 +13,7 @@ from typing import Any
 
 from velodrome.errors import UsageError, nearest
 from velodrome.rl import settings
+from velodrome.rl.dqn_config import DQNConfig
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.presets import preset
 from velodrome.rl.sac_config import SACConfig
@@ -25,10 +26,10 @@ OBJECTIVE = "velodrome.rl.training:train"
 """The objective of every training run."""
 GOAL = "maximize return"
 
-ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "sac": SACConfig}
+ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig}
 """Each algorithm's config."""
 
-_LEARNING = {"ppo": "on_policy:OnPolicy", "sac": "sac:learning"}
+_LEARNING = {"ppo": "on_policy:OnPolicy", "dqn": "dqn:learning", "sac": "sac:learning"}
 """What makes each algorithm's ``Learning``, in this folder."""
 
 _MAX_STEPS = 10**12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,12 +28,14 @@ class OffPolicyLearner(Protocol):
         policy: Acts (an ``Agent``), with ``random(num_envs, generator)``.
         device: Where it learns.
         updates_done: Gradient steps so far.
+        progress: The share of the run that is done; the loop sets it.
     """
 
     config: Any
     policy: Any
     device: torch.device
     updates_done: int
+    progress: float
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -64,12 +66,12 @@ class OffPolicy:
         learner: What learns; its settings are ``config``.
         steps: Environment steps of the whole run.
         seed: Everything random derives from it.
-        priorities: Draws transitions by priority; None draws them evenly.
+        priorities: Makes priorities for so many places, to draw transitions by; None draws them evenly.
     """
 
     def __init__(
         self, envs: EnvBatch, config: Any, learner: OffPolicyLearner, *, steps: int, seed: int,
-        priorities: Priorities | None = None,
+        priorities: Callable[[int], Priorities] | None = None,
     ) -> None:
         self.envs, self.config, self.learner, self.policy = envs, config, learner, learner.policy
         self.steps, self._seed = steps, seed
@@ -90,7 +92,7 @@ class OffPolicy:
             Field(tuple(action.shape[1:]), action.dtype),
             num_masked=None if mask is None else mask.shape[1], device=self._device,
         )
-        self.priorities = priorities
+        self.priorities = None if priorities is None else priorities((capacity + 1) * envs.num_envs)
 
     @property
     def episodes(self) -> int:
@@ -117,6 +119,7 @@ class OffPolicy:
     def _step(self) -> None:
         """One step of all environments, into the buffer."""
         envs, policy, sight = self.envs, self.policy, self.policy.sight
+        self.learner.progress = min(1.0, self.steps_done / self.steps)
         mask = None if envs.action_mask is None else torch.from_numpy(envs.action_mask.copy())
         # Act: at random first.
         if self.steps_done < self.config.learning_starts:
@@ -157,7 +160,7 @@ class OffPolicy:
         how = {"gamma": config.gamma, "n": config.n_step}
         if self.priorities is None:
             return self.learner.update(buffer.sample(config.batch_size, self._draws, **how))[0]
-        beta = config.beta + (1.0 - config.beta) * min(1.0, self.steps_done / self.steps)
+        beta = config.beta + (1.0 - config.beta) * self.learner.progress
         draw = self.priorities.sample(config.batch_size, self._draws, beta=beta)
         batch = buffer.gather(draw.places, **how)
         figures, errors = self.learner.update(batch, draw.weights.to(self._device))

@@ -43,6 +43,7 @@ class SAC:
     """
 
     figures: tuple[str, ...] = ("critic_loss", "q", "policy_loss", "entropy", "alpha")
+    progress = 0.0
 
     def __init__(self, envs: EnvBatch, config: SACConfig, *, seed: int, device: str = "cpu") -> None:
         self.config, self.seed = config, seed
@@ -91,7 +92,7 @@ class SAC:
         alpha = float(self.log_alpha.detach().exp())
         # What the critics should say.
         with torch.no_grad():
-            next_action, next_log_prob = policy.act(x_next).sample_with_log_prob(self.generator)
+            next_action, next_log_prob = policy.sample(x_next, self.generator)
             q_next = _values(self.targets, x_next, next_action)
             target = soft_target(batch.reward, batch.discount, q_next, next_log_prob, alpha)
         # A step of the critics.
@@ -107,7 +108,7 @@ class SAC:
 
     def _improve(self, x: Tensor, alpha: float, batch: Transitions) -> None:
         """A step of the policy, and of the temperature."""
-        action, log_prob = self.policy.act(x).sample_with_log_prob(self.generator)
+        action, log_prob = self.policy.sample(x, self.generator)
         loss = actor_loss(_values(self.critics, x, action, frozen=True), log_prob, alpha)
         if not math.isfinite(self.policy_step.descend(loss)):
             self._explain("policy", self.policy, batch, loss=loss)

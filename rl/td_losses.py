@@ -14,24 +14,6 @@ from torch import Tensor
 from velodrome.rl.losses import huber
 
 
-@torch.no_grad()
-def q_target(r: Tensor, discount: Tensor, q_tp1: Tensor, q_tp1_select: Tensor | None = None) -> Tensor:
-    """``r + discount max_a q'(s', a)`` (Mnih et al. 2015), or double Q-learning's target (van Hasselt et al. 2016).
-
-    Args:
-        r: ``[B]``.
-        discount: ``[B]``.
-        q_tp1: ``[B, A]``, by the target network.
-        q_tp1_select: ``[B, A]``, by the online network, which then chooses the action (double); None for the maximum.
-
-    Returns:
-        ``[B]``.
-    """
-    if q_tp1_select is None:
-        return r + discount * q_tp1.amax(-1)
-    return r + discount * _taken(q_tp1, q_tp1_select.argmax(-1))
-
-
 def q_error(q_t: Tensor, a_t: Tensor, target: Tensor) -> Tensor:
     """``target - q(s, a)``: its absolute value is the priority, ``huber`` of it the loss.
 
@@ -43,7 +25,7 @@ def q_error(q_t: Tensor, a_t: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``[B]``.
     """
-    return target.detach() - _taken(q_t, a_t)
+    return target.detach() - taken(q_t, a_t)
 
 
 @torch.no_grad()
@@ -79,7 +61,7 @@ def categorical_loss(logits_t: Tensor, a_t: Tensor, target_probs: Tensor) -> Ten
     Returns:
         ``[B]``; Rainbow's priorities are these.
     """
-    return -(target_probs.detach() * _taken(logits_t, a_t).log_softmax(-1)).sum(-1)
+    return -(target_probs.detach() * taken(logits_t, a_t).log_softmax(-1)).sum(-1)
 
 
 def categorical_values(logits: Tensor, atoms: Tensor) -> Tensor:
@@ -108,7 +90,7 @@ def quantile_loss(quantiles_t: Tensor, a_t: Tensor, target: Tensor, *, kappa: fl
     Returns:
         ``[B]``.
     """
-    theta = _taken(quantiles_t, a_t)
+    theta = taken(quantiles_t, a_t)
     num_quantiles = theta.shape[-1]
     tau = (torch.arange(num_quantiles, device=theta.device, dtype=theta.dtype) + 0.5) / num_quantiles
     u = target.detach().unsqueeze(-2) - theta.unsqueeze(-1)
@@ -116,6 +98,18 @@ def quantile_loss(quantiles_t: Tensor, a_t: Tensor, target: Tensor, *, kappa: fl
     return (weight * huber(u, kappa)).mean(-1).sum(-1) / kappa
 
 
-def _taken(per_action: Tensor, a: Tensor) -> Tensor:
+@torch.no_grad()
+def allowed_values(q: Tensor, mask: Tensor | None) -> Tensor:
+    """The values ``[B, A]`` with those of forbidden actions at the lowest number there is, to choose the best by.
+
+    Args:
+        q: ``[B, A]``.
+        mask: ``[B, A]``, bool, True where an action is allowed; None for all.
+    """
+    return q if mask is None else q.masked_fill(~mask, torch.finfo(q.dtype).min)
+
+
+def taken(per_action: Tensor, a: Tensor) -> Tensor:
     """Row b's entry of action ``a[b]``: of ``[B, A, ...]`` and ``[B]``, ``[B, ...]``."""
-    return per_action[torch.arange(len(a), device=a.device), a]
+    index = a.view(-1, *[1] * (per_action.ndim - 1)).expand(-1, 1, *per_action.shape[2:])
+    return per_action.gather(1, index).squeeze(1)

@@ -11,11 +11,12 @@ from torch import Generator, Tensor, nn
 
 from velodrome.errors import UsageError
 from velodrome.rl.batch_renorm import BatchRenorm
-from velodrome.rl.critics import CriticEnsemble, NoisyLinear, QHead
+from velodrome.rl.critics import CriticEnsemble
 from velodrome.rl.distributions import Categorical, MultiBinary, MultiDiscrete
 from velodrome.rl.gaussians import DiagonalGaussian, SquashedGaussian
 from velodrome.rl.heads import LOG_STD_RANGE, SquashedGaussianHead, ValueHead, policy_head
 from velodrome.rl.networks import CNN, MINATAR, MLP, linear
+from velodrome.rl.q_head import NoisyLinear, QHead
 from velodrome.rl.recurrent import LSTMCore, LSTMState
 
 
@@ -33,7 +34,8 @@ MAKERS: list[Any] = [
     lambda g: LSTMCore(3, 5, generator=g),
     lambda g: policy_head(layout("discrete", sizes=(3,)), 6, generator=g),
     lambda g: policy_head(layout("box", (2,)), 6, squashed=True, generator=g),
-    lambda g: QHead(4, 3, num_atoms=2, dueling=True, noisy=True, generator=g),
+    lambda g: QHead([4, 5], 3, num_atoms=2, dueling=True, noisy=True, generator=g),
+    lambda g: QHead([4, 5], 3, generator=g),
     lambda g: CriticEnsemble(5, (8,), generator=g),
 ]
 
@@ -205,13 +207,23 @@ def test_actions_that_no_head_serves() -> None:
 
 
 def test_dueling_heads_keep_the_mean_for_the_value() -> None:
-    head, features = QHead(6, 3, dueling=True, generator=seeded()), torch.randn(5, 6, generator=seeded())
-    assert head.value is not None
-    torch.testing.assert_close(head(features).mean(-1), head.value(features).squeeze(-1))
-    difference = head(features) - head.advantage(features)
-    torch.testing.assert_close(difference, difference[:, :1].expand(5, 3))
-    assert QHead(6, 3, num_atoms=4, dueling=True)(features).shape == (5, 3, 4)
-    assert QHead(6, 3, num_atoms=4)(torch.zeros(2, 5, 6)).shape == (2, 5, 3, 4)
+    head, x = QHead([6, 7], 3, dueling=True, generator=seeded()), torch.randn(5, 6, generator=seeded())
+    raw = head.layers(x)
+    torch.testing.assert_close(head(x).mean(1), raw[:, 0])
+    torch.testing.assert_close(head(x) - head(x)[:, :1], raw[:, 1:] - raw[:, 1:2])
+    head = QHead([6], 3, num_atoms=4, dueling=True, generator=seeded())
+    raw = head.layers(x).view(5, 4, 4)
+    torch.testing.assert_close(head(x), raw[:, :1] + raw[:, 1:] - raw[:, 1:].mean(1, keepdim=True))
+
+
+def test_the_layer_that_sees_observations_is_not_noisy() -> None:
+    x = torch.randn(5, 6, generator=seeded())
+    head = QHead([6, 7], 3, num_atoms=2, noisy=True, generator=seeded())
+    assert [isinstance(layer, NoisyLinear) for layer in head.layers.children()] == [False, False, True]
+    before = head(x)
+    head.resample(seeded(5))
+    assert not torch.equal(head(x), before)
+    assert [isinstance(layer, NoisyLinear) for layer in QHead([6], 3, noisy=True).layers.children()] == [True]
 
 
 def test_noise_by_hand() -> None:

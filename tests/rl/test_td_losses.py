@@ -23,23 +23,23 @@ def numbers(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-# The target network says 1, 5; the online network prefers action 0. Reward 2, discount 0.9:
-#   plain: 2 + 0.9 * 5 = 6.5     double: 2 + 0.9 * 1 = 2.9     terminated (discount 0): 2
-def test_q_targets_by_hand() -> None:
-    r, discount = numbers(2, 2), numbers(0.9, 0)
-    q_tp1, q_online = numbers(1, 5).expand(2, 2), numbers(3, 2).expand(2, 2)
-    assert td_losses.q_target(r, discount, q_tp1).tolist() == pytest.approx([6.5, 2.0])
-    assert td_losses.q_target(r, discount, q_tp1, q_online).tolist() == pytest.approx([2.9, 2.0])
-    error = td_losses.q_error(q_online, torch.tensor([0, 1]), numbers(6.5, 2.0))
+# Values 3 and 2: action 0 is off 6.5 by 3.5, action 1 off 2 by 0.
+def test_errors_by_hand() -> None:
+    error = td_losses.q_error(numbers(3, 2).expand(2, 2), torch.tensor([0, 1]), numbers(6.5, 2.0))
     assert error.tolist() == pytest.approx([3.5, 0.0])
 
 
 @given(seeds)
-def test_double_q_never_exceeds_the_maximum(seed: int) -> None:
-    r, discount, q_tp1 = random(seed, 5), torch.full((5,), 0.9).double(), random(seed + 1, 5, 3)
-    plain = td_losses.q_target(r, discount, q_tp1)
-    assert bool((td_losses.q_target(r, discount, q_tp1, random(seed + 2, 5, 3)) <= plain).all())
-    assert torch.equal(td_losses.q_target(r, discount, q_tp1, q_tp1), plain)
+def test_what_was_taken_and_what_is_allowed(seed: int) -> None:
+    a_t = torch.from_numpy(np.random.default_rng(seed).integers(0, 3, 5))
+    for q in (random(seed, 5, 3), random(seed, 5, 3, 4)):
+        assert torch.equal(td_losses.taken(q, a_t), torch.stack([row[a] for row, a in zip(q, a_t, strict=True)]))
+    q = random(seed, 5, 3)
+    assert td_losses.allowed_values(q, None) is q
+    mask = torch.ones(5, 3, dtype=torch.bool).scatter(1, a_t.unsqueeze(1), False)
+    allowed = td_losses.allowed_values(q, mask)
+    assert torch.equal(allowed[mask], q[mask])
+    assert bool((allowed.argmax(-1) != a_t).all())
 
 
 # Atoms 0, 1, 2, distribution 0.2, 0.3, 0.5, reward 0.5, discount 0.5: the atoms go to 0.5, 1.0, 1.5.
@@ -137,6 +137,5 @@ def test_gradients() -> None:
 def test_targets_get_no_gradient() -> None:
     q = random(0, 2, 3).requires_grad_()
     one = numbers(1, 1)
-    assert not td_losses.q_target(one, one, q, q).requires_grad
     assert not td_losses.project_categorical(one, one, q, numbers(0, 1, 2)).requires_grad
     assert not td_losses.quantile_target(one, one, q).requires_grad

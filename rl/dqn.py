@@ -1,0 +1,181 @@
+"""Deep Q-learning: the learner (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
+
+With Rainbow's additions by switches (Hessel et al. 2018). The calling loop is ``off_policy``'s: ``action =
+learner.explore(x)`` per step, ``learner.update(batch)`` per update.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from velodrome.envs.env_batch import EnvBatch
+from velodrome.errors import UsageError
+from velodrome.rl import td_losses
+from velodrome.rl.devices import learning_device
+from velodrome.rl.dqn_config import DQNConfig
+from velodrome.rl.finite import check_finite
+from velodrome.rl.flat import FlatAdam, flatten
+from velodrome.rl.losses import huber
+from velodrome.rl.off_policy import OffPolicy
+from velodrome.rl.policy import PolicySpec
+from velodrome.rl.prioritized import Priorities
+from velodrome.rl.q_policy import EpsilonGreedy, QNetwork, QPolicy, check_discrete
+from velodrome.rl.replay import Transitions
+from velodrome.seeding import derive
+
+
+def learning(envs: EnvBatch, config: DQNConfig, *, steps: int, seed: int, device: str = "cpu") -> OffPolicy:
+    """A run of DQN."""
+    learner = DQN(envs, config, seed=seed, device=device)
+    priorities = (lambda size: Priorities(size, alpha=config.alpha)) if config.prioritized else None
+    return OffPolicy(envs, config, learner, steps=steps, seed=seed, priorities=priorities)
+
+
+class DQN:
+    """Learns from transitions.
+
+    Args:
+        envs: What it acts in: its layouts are looked at.
+        config: The settings.
+        seed: Its random streams are derived from it.
+        device: The trial's: ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: If the actions are not discrete, or ``v_min`` is not below ``v_max``.
+    """
+
+    figures: tuple[str, ...] = ("loss", "q", "epsilon")
+
+    def __init__(self, envs: EnvBatch, config: DQNConfig, *, seed: int, device: str = "cpu") -> None:
+        self.config, self.seed = config, seed
+        check_discrete(envs.action_layout.kind, "dqn")
+        spec = PolicySpec(
+            envs.obs_layout.shape, envs.obs_layout.dtype, envs.action_layout, network=config.network,
+            width=config.width, depth=config.depth, activation=config.activation, normalize_obs=config.normalize_obs,
+        )
+        self.device = learning_device(config.device, device, config.threads, is_image=spec.is_image)
+        kind = config.distributional
+        network = QNetwork(
+            spec, num_atoms=1 if kind == "none" else config.num_atoms, dueling=config.dueling, noisy=config.noisy,
+            generator=Generator().manual_seed(derive(seed, "weights")),
+        )
+        self.policy = QPolicy(
+            spec, network, atoms=_atoms(config) if kind == "categorical" else None, is_quantile=kind == "quantile",
+            epsilon=0.0 if config.noisy else config.eps_end,
+        ).to(self.device)
+        self.target = copy.deepcopy(self.policy.network).requires_grad_(False)
+        # Every set of weights is one row of numbers: one step of the optimiser, one copy.
+        self.step = FlatAdam(self.policy, config.lr, config.max_grad_norm, eps=config.adam_eps)
+        self.target_weights = flatten(self.target).requires_grad_(False)
+        self.noise = Generator(self.device).manual_seed(derive(seed, "noise"))
+        self.updates_done = 0
+        self.progress = 0.0
+        self._copy_every = max(1, round(config.target_every * config.updates_per_step))
+
+    @property
+    def epsilon(self) -> float:
+        """The share of random actions now."""
+        config = self.config
+        if config.noisy:
+            return 0.0
+        done = min(1.0, self.progress / config.exploration_fraction) if config.exploration_fraction else 1.0
+        return config.eps_start + done * (config.eps_end - config.eps_start)
+
+    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+        """Actions to take while training, ``[N]``."""
+        return EpsilonGreedy(self.policy(x), mask, self.epsilon).sample(generator)
+
+    def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
+        """One gradient step.
+
+        Args:
+            batch: B transitions.
+            weights: ``[B]``, of their losses; None for 1 each.
+
+        Returns:
+            The figures, as ``figures`` names them, and the errors ``[B]``: of values, or losses of distributions.
+
+        Raises:
+            Diverged: If the loss or a gradient is no finite number any more.
+        """
+        config, policy = self.config, self.policy
+        if config.noisy:
+            self.target.resample(self.noise)
+        x, x_next = policy.sight.normalize(batch.obs), policy.sight.normalize(batch.next_obs)
+        with torch.no_grad():
+            target = self._target(batch, x_next)
+        out = policy.network(x)
+        loss, errors = self._losses(out, batch.action, target)
+        loss = loss.mean() if weights is None else (weights * loss).mean()
+        self.step.lr = config.lr * (1.0 - self.progress) if config.anneal_lr else config.lr
+        if not math.isfinite(self.step.descend(loss)):
+            self._explain(batch, target=target, values=out, loss=loss)
+        self.updates_done += 1
+        if self.updates_done % self._copy_every == 0:
+            self.target_weights.lerp_(self.step.weights.detach(), config.tau)
+        if config.noisy:
+            policy.network.resample(self.noise)
+        return [float(loss.detach()), float(policy.values(out.detach()).mean()), self.epsilon], errors
+
+    def _target(self, batch: Transitions, x_next: Tensor) -> Tensor:
+        """What the network should say: values ``[B]``, or probabilities of atoms or quantiles, ``[B, K]``."""
+        policy = self.policy
+        out = self.target(x_next)
+        chooses_by = policy(x_next) if self.config.double else policy.values(out)
+        best = td_losses.allowed_values(chooses_by, batch.next_mask).argmax(-1)
+        after = td_losses.taken(out, best)
+        if policy.atoms is not None:
+            return td_losses.project_categorical(batch.reward, batch.discount, after.softmax(-1), policy.atoms)
+        if self.config.distributional == "quantile":
+            return td_losses.quantile_target(batch.reward, batch.discount, after)
+        return batch.reward + batch.discount * after
+
+    def _losses(self, out: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and errors, ``[B]`` each."""
+        if self.config.distributional == "none":
+            error = td_losses.q_error(out, action, target)
+            return huber(error), error.detach()
+        distance = td_losses.quantile_loss if self.policy.atoms is None else td_losses.categorical_loss
+        loss = distance(out, action, target)
+        return loss, loss.detach()
+
+    def _explain(self, batch: Transitions, **more: Tensor) -> None:
+        """Raises Diverged with the first thing that is not finite."""
+        parts = {"observations": batch.obs, "rewards": batch.reward, "next observations": batch.next_obs, **more}
+        check_finite(parts, {"network": self.policy.network}, where=f"in update {self.updates_done + 1}")
+
+    def soften(self, rollback: int) -> None:
+        """Halves the learning rate for each rollback, and draws otherwise than before."""
+        self.step.lr_scale = 0.5**rollback
+        self.noise.manual_seed(derive(self.seed, "noise", "rollback", rollback))
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs."""
+        return {
+            "network": self.step.state(), "target": self.target_weights.clone(), "sight": self.policy.sight.state(),
+            "buffers": {name: part.clone() for name, part in self.policy.network.named_buffers()},
+            "noise": self.noise.get_state(), "updates_done": self.updates_done,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state, bit for bit on a CPU."""
+        self.step.load(state["network"])
+        self.target_weights.copy_(state["target"])
+        self.policy.sight.load(state["sight"])
+        for name, part in self.policy.network.named_buffers():
+            part.copy_(state["buffers"][name])
+        self.noise.set_state(state["noise"])
+        self.updates_done = state["updates_done"]
+
+
+def _atoms(config: DQNConfig) -> Tensor:
+    if not config.v_min < config.v_max:
+        raise UsageError("A categorical distribution needs a range of returns",
+                         given=f"v_min={config.v_min:g}, v_max={config.v_max:g}", allowed="v_min below v_max")
+    return torch.linspace(config.v_min, config.v_max, config.num_atoms)
