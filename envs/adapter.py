@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from velodrome.envs.adapter_local import LocalStepper
 from velodrome.envs.env_batch import EnvBatch, Stepper, env_seed
 from velodrome.envs.wrappers import Wrapper, parse_wrappers
 from velodrome.errors import nearest
+
+if TYPE_CHECKING:
+    from velodrome.envs.simulators.simulator import Simulator
 
 Mode = Literal["auto", "sync", "process", "vector", "envpool"]
 
@@ -114,14 +117,14 @@ def _whole_batch(
     Raises:
         EnvError: If ``only`` such a one will do.
     """
-    from velodrome.envs.simulators.catalogue import CATALOGUE
+    from velodrome.envs.simulators.catalogue import simulator, simulator_name
 
     target = factory.target
     spec = find_spec(target) if isinstance(target, str) else None
     if spec is None:
         return _no_vector(factory, "it is a class or function", only)
-    name = spec.id.removeprefix("velodrome/")
-    if name in CATALOGUE and not wrappers and not info_keys and set(factory.kwargs) <= {"max_episode_steps"}:
+    name = simulator_name(spec.id)
+    if name and not wrappers and not info_keys and _takes_all(simulator(name), factory.kwargs):
         from velodrome.envs.adapter_simulators import SimulatorStepper
 
         return SimulatorStepper(name, num_envs, num_groups=num_groups, **factory.kwargs)
@@ -145,6 +148,11 @@ def _whole_batch(
         env.close()
         return _no_vector(factory, "it steps as a whole, so groups must be 1", only)
     return VectorStepper(env, f"{num_envs} in {type(env.unwrapped).__name__}", info_keys, options)
+
+
+def _takes_all(simulator: Simulator, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a simulator can be made with all these arguments."""
+    return set(kwargs) <= {"max_episode_steps", *(simulator.options or ())}
 
 
 def _make_vec(env_id: Any, spec: Any, num_envs: int, kwargs: dict[str, Any]) -> Any:

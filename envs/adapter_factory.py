@@ -68,8 +68,7 @@ class EnvFactory:
 
         try:
             if isinstance(self.target, str):
-                find_spec(self.target)
-                env = gym.make(self.target, disable_env_checker=True, **self.kwargs)
+                env = gym.make(find_spec(self.target).id, disable_env_checker=True, **self.kwargs)
             else:
                 env = self.target(**self.kwargs)
         except (EnvError, KeyboardInterrupt):
@@ -86,12 +85,18 @@ class EnvFactory:
 def find_spec(env_id: str) -> Any:
     """Gymnasium's ``EnvSpec`` of an id; ``"module:Name-v0"`` imports the module first.
 
+    An id of the MinAtar package that nobody has registered means our simulator.
+
     Raises:
         EnvError: If there is none, with the nearest names; if the module can't be imported.
     """
     import gymnasium as gym
 
+    from velodrome.envs.simulators.catalogue import ALIASES
+
     module, _, name = env_id.rpartition(":")
+    if name in ALIASES and not module and name not in gym.registry:
+        name = f"velodrome/{ALIASES[name]}"
     plugin = module or PLUGINS.get(name.split("/")[0], "")
     if name.startswith("velodrome/"):
         plugin = plugin or "velodrome.envs"

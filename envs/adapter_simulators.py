@@ -23,13 +23,16 @@ class SimulatorStepper:
         num_envs: N.
         num_groups: Groups that can be stepped apart. The results do not depend on it.
         max_episode_steps: Time limit; None for the simulator's own, -1 for none.
+        options: The simulator's own (``Simulator.options``).
     """
 
     num_lost_episodes = 0
     num_restarts = 0
 
-    def __init__(self, name: str, num_envs: int, *, num_groups: int = 1, max_episode_steps: int | None = None) -> None:
-        simulator = by_name(name)
+    def __init__(
+        self, name: str, num_envs: int, *, num_groups: int = 1, max_episode_steps: int | None = None, **options: Any
+    ) -> None:
+        simulator = by_name(name).with_options(options)
         limit = simulator.max_episode_steps if max_episode_steps is None else max_episode_steps
         obs, action = ObsLayout.of(simulator.observation_space), ActionLayout.of(simulator.action_space)
         self.spec = BatchSpec(num_envs, obs, action, simulator.mask is not None, ())

@@ -101,8 +101,11 @@ class SimBatch:
         self.simulator, self.num_envs, self.mode, self.first_stream = simulator, n, mode, int(first_stream)
         self.max_episode_steps = max_episode_steps
         self.buffers = StepBuffers.empty(simulator, n)
-        self._state, self._keys = np.zeros((simulator.num_variables, n)), np.zeros((2, n), np.uint64)
+        self._state = np.zeros((simulator.num_variables, n), simulator.state_type)
+        self._keys = np.zeros((2, n), np.uint64)
         self._counts, self._returns = np.zeros((3, n), np.int64), np.zeros(n)
+        options = simulator.options  # what advance takes besides, where steps are random
+        self._random = () if options is None else (self._keys, self._counts, np.array([*options.values()], np.float64))
         self._pending, self._restart = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self._seeded = self._begun = False
         self._discrete = isinstance(simulator.action_space, Discrete)
@@ -260,7 +263,7 @@ class SimBatch:
 
     def _step_rows(self, actions: NDArray[Any], lo: int, hi: int) -> int:
         out, simulator = self._out, self.simulator
-        simulator.advance(self._state, actions, out.obs, out.reward, out.terminated, lo, hi)
+        simulator.advance(self._state, actions, out.obs, out.reward, out.terminated, *self._random, lo, hi)
         num_ended, num_restarts = settle(*self._settle_args, lo, hi)
         if num_restarts:
             simulator.begin(self._state, self._keys, self._counts, out.obs, self._restart, lo, hi)

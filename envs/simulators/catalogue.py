@@ -36,6 +36,11 @@ CATALOGUE = {
     "DoorKey-6x6-v0": Entry("grid_door_key", "DOOR_KEY_6", 360),
     "DoorKey-8x8-v0": Entry("grid_door_key", "DOOR_KEY_8", 640),
     "FourRooms-v0": Entry("grid_four_rooms", "FOUR_ROOMS", 100),
+    "MinAtar-Breakout-v1": Entry("minatar.breakout", "BREAKOUT", None),
+    "MinAtar-Asterix-v1": Entry("minatar.asterix", "ASTERIX", None),
+    "MinAtar-Freeway-v1": Entry("minatar.freeway", "FREEWAY", None),
+    "MinAtar-SpaceInvaders-v1": Entry("minatar.space_invaders", "SPACE_INVADERS", None),
+    "MinAtar-Seaquest-v1": Entry("minatar.seaquest", "SEAQUEST", None),
     "ProbeValue-v0": Entry("probes", "VALUE", None, 1.0),
     "ProbeObservation-v0": Entry("probes", "OBSERVATION", None),
     "ProbeDiscount-v0": Entry("probes", "DISCOUNT", None, 1.0),
@@ -47,6 +52,15 @@ CATALOGUE = {
     "ProbeMask-v0": Entry("probes", "MASK", None, 8.0),
     "ProbeContinuous-v0": Entry("probes", "CONTINUOUS", None, 0.0),
 }
+
+ALIASES = {name.replace("-", "/", 1): name for name in CATALOGUE if name.startswith("MinAtar-")}
+"""The ``minatar`` package's own ids, which are ours too, with or without the package: ``MinAtar/Breakout-v1``."""
+
+
+def simulator_name(env_id: str) -> str | None:
+    """The name of the simulator that has the dynamics of an environment, Gymnasium's or ours; None if there is none."""
+    name = ALIASES.get(env_id, env_id.removeprefix(f"{NAMESPACE}/"))
+    return name if name in CATALOGUE else None
 
 
 def simulator(name: str) -> Simulator:

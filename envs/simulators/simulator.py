@@ -7,17 +7,20 @@
 ``mask(state, allowed, lo, hi)``
     Only for simulators with action masks: the actions allowed next in every row.
 
-Arrays: ``state`` float64 ``[num_variables, N]``, one row a variable; ``actions`` int64 ``[N]`` or float32 ``[N, k]``;
-``obs`` ``[N, *obs_shape]``; ``reward`` float64 ``[N]``; ``terminated``, ``restart`` bool ``[N]``; ``allowed`` bool
-``[N, num_actions]``; ``keys`` and ``counts`` as ``counter_random`` has them.
+Where steps are random (``options`` is not None), ``advance`` takes ``keys, counts, options`` before ``lo``.
+
+Arrays: ``state`` of ``state_type`` ``[num_variables, N]``, one row a variable; ``actions`` int64 ``[N]`` or float32
+``[N, k]``; ``obs`` ``[N, *obs_shape]``; ``reward`` float64 ``[N]``; ``terminated``, ``restart`` bool ``[N]``;
+``allowed`` bool ``[N, num_actions]``; ``keys`` and ``counts`` as ``counter_random`` has them; ``options`` float64, the
+values of ``Simulator.options`` in their order.
 
 Time limits, autoreset and the sums of episodes are the same for all simulators: ``settle``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 
 from velodrome.envs.simulators.counter_random import DRAWS, EPISODE, LENGTH
 from velodrome.envs.simulators.kernel import kernel
+from velodrome.errors import UsageError, nearest
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -40,7 +44,12 @@ _NEVER = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """The module's docstring says what the kernels do."""
+    """The module's docstring says what the kernels do.
+
+    Attributes:
+        state_type: Of the state: np.float64 or np.int64.
+        options: What whoever makes the environment may change, with its value: a switch, or a number from 0 to 1.
+    """
 
     name: str
     observation_space: Box
@@ -50,6 +59,27 @@ class Simulator:
     advance: Callable[..., None]
     begin: Callable[..., None]
     mask: Callable[..., None] | None = None
+    state_type: type[np.float64] | type[np.int64] = np.float64
+    options: Mapping[str, float] | None = None
+
+    def with_options(self, given: Mapping[str, Any]) -> Simulator:
+        """This simulator with other values of some of its options.
+
+        Raises:
+            UsageError: It has no such option, or the value is no switch or no number from 0 to 1.
+        """
+        options = self.options or {}
+        for name, value in given.items():
+            if name not in options:
+                raise UsageError(f"{self.name} has no such option", given=name, allowed=", ".join(options) or "none",
+                                 hint=nearest(name, options))
+            is_switch = isinstance(options[name], bool)
+            is_right = isinstance(value, (bool, np.bool_)) if is_switch else (
+                isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 <= value <= 1)
+            if not is_right:
+                raise UsageError(f"{self.name} can't be made with this {name}", given=repr(value),
+                                 allowed="True or False" if is_switch else "a number from 0 to 1")
+        return replace(self, options={**options, **given}) if given else self
 
     @property
     def num_actions(self) -> int:

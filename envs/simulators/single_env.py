@@ -25,12 +25,14 @@ class SimEnv(gymnasium.Env[NDArray[Any], Any]):
     Args:
         simulator: A simulator or its name.
         render_mode: None; simulators don't draw.
+        options: The simulator's own (``Simulator.options``).
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
 
-    def __init__(self, simulator: str | Simulator, render_mode: str | None = None) -> None:
-        self.simulator = simulator = by_name(simulator) if isinstance(simulator, str) else simulator
+    def __init__(self, simulator: str | Simulator, render_mode: str | None = None, **options: Any) -> None:
+        simulator = by_name(simulator) if isinstance(simulator, str) else simulator
+        self.simulator = simulator = simulator.with_options(options)
         refuse_to_draw(simulator, render_mode)
         self.batch = SimBatch(simulator, 1, mode=DISABLED)
         self.observation_space, self.action_space = simulator.observation_space, simulator.action_space

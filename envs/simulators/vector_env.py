@@ -49,9 +49,10 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
             which the next step overwrites.
         num_threads, first_stream: As ``SimBatch`` has them.
         render_mode: None; simulators don't draw.
+        options: The simulator's own (``Simulator.options``).
 
     Raises:
-        UsageError: An unknown simulator, mode, or number.
+        UsageError: An unknown simulator, mode, number or option.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - Gymnasium's
@@ -59,9 +60,10 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
     def __init__(
         self, simulator: str | Simulator, num_envs: int = 1, *, max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP, copy: bool = True, num_threads: int = 1,
-        first_stream: int = 0, render_mode: str | None = None,
+        first_stream: int = 0, render_mode: str | None = None, **options: Any,
     ) -> None:
-        self.simulator = simulator = by_name(simulator) if isinstance(simulator, str) else simulator
+        simulator = by_name(simulator) if isinstance(simulator, str) else simulator
+        self.simulator = simulator = simulator.with_options(options)
         refuse_to_draw(simulator, render_mode)
         try:
             self._mode = AutoresetMode(autoreset_mode)

@@ -28,7 +28,8 @@ class TestSimulators(VectorEnvContract):
         self.num_steps = 40 if name.startswith("Probe") else 210
 
     def make(self, num_envs: int, mode: AutoresetMode, *, first: int = 0) -> SimVectorEnv:
-        short = {"Acrobot-v1": 70, "MountainCarContinuous-v0": 70, "DoorKey-8x8-v0": 70}.get(self.name)
+        short = {"Acrobot-v1": 70, "MountainCarContinuous-v0": 70, "DoorKey-8x8-v0": 70,
+                 "MinAtar-Freeway-v1": 70}.get(self.name)
         return SimVectorEnv(self.name, num_envs, autoreset_mode=mode, first_stream=first, max_episode_steps=short)
 
 
