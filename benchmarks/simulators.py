@@ -1,18 +1,20 @@
 """Environment steps per second of the simulators, with Gymnasium's own vector environments beside them.
 
-    python benchmarks/simulators.py              # CartPole, about a minute
+    python benchmarks/simulators.py              # CartPole and MinAtar Breakout, about a minute
     python benchmarks/simulators.py --all        # every simulator that Gymnasium has, too
     python benchmarks/simulators.py --threads 2  # and 32,768 environments on one thread and on two
 
 All run in one process, with the same random actions made beforehand, every measurement in turns with the others; each
 figure is the median of ``--repeat`` turns; that of ``step`` has its best turn beside it, as other programs on the
 machine only ever take away. Gymnasium's environments spend a step on every reset (next-step autoreset),
-which is counted as a step here although it is none.
+which is counted as a step here although it is none. Beside MinAtar's Breakout is the ``minatar`` package, if it is
+installed: as many of its environments, one after the other, which are reset when they end.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -53,6 +55,8 @@ def main() -> None:
     for name in CLASSIC if args.all else CLASSIC[:1]:
         for num_envs in (64, 1024):
             compare(name, num_envs, args.repeat)
+    for num_envs in (256, 1024):
+        compare_minatar(num_envs, args.repeat)
     if args.threads > 1:
         print(f"\n{'step_into':<28}{'envs':>6}{'1 thread':>12}{f'{args.threads} threads':>12}")
         one, many = (loop("CartPole-v1", 32_768, num_threads=threads) for threads in (1, args.threads))
@@ -80,6 +84,39 @@ def compare(name: str, num_envs: int, repeat: int) -> None:
     bar = f"  bar {BAR_M:.0f}" if (name, num_envs) == ("CartPole-v1", 1024) else ""
     ratio = step / max(others)
     print(f"{name:<28}{num_envs:>6}{into:>12.2f}{step:>12.2f}{best:>12.2f}{shown}{others[-1]:>12.3f}{ratio:>12.1f}{bar}")
+
+
+def compare_minatar(num_envs: int, repeat: int) -> None:
+    """Prints the line of MinAtar's Breakout, with the package's under ``Sync``."""
+    name = "MinAtar-Breakout-v1"
+    loops = [loop(name, num_envs), through_step(gym.make_vec(f"velodrome/{name}", num_envs=num_envs))]
+    if importlib.util.find_spec("minatar"):
+        loops.append(package_breakout(num_envs))
+    (into, _), (step, best), *package = medians(repeat, loops)
+    theirs = f"{package[0][0]:>12.3f}{step / package[0][0]:>12.1f}" if package else "   (no package)"
+    print(f"{name:<28}{num_envs:>6}{into:>12.2f}{step:>12.2f}{best:>12.2f}{'-':>12}{theirs}")
+
+
+def package_breakout(num_envs: int) -> Callable[[], float]:
+    """Measures a loop over environments of the ``minatar`` package, which gives an observation of each step."""
+    from minatar import Environment
+
+    games = [Environment("breakout") for _ in range(num_envs)]
+    actions = np.random.default_rng(1).choice(games[0].minimal_action_set(), (8, num_envs)).tolist()
+    for game in games:
+        game.reset()
+
+    def run() -> float:
+        started_s = time.perf_counter()
+        for chosen in actions:
+            for game, action in zip(games, chosen, strict=True):
+                _, ended = game.act(action)
+                if ended:
+                    game.reset()
+                game.state()
+        return len(actions) * num_envs / (time.perf_counter() - started_s) / 1e6
+
+    return run
 
 
 def loop(name: str, num_envs: int, num_threads: int = 1) -> Callable[[], float]:

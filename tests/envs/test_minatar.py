@@ -188,7 +188,7 @@ def test_seaquest_at_its_hardest_is_the_packages() -> None:
 
     def hardest(batch: SimBatch, game: Any, rng: np.random.Generator) -> None:
         game.e_spawn_speed, game.move_speed, game.diver_count = 1, 2, int(rng.integers(-1, 7))
-        change(batch, {seaquest.SPAWN_EVERY: 1, seaquest.MOVE_EVERY: 2, seaquest.NUM_ABOARD: game.diver_count})
+        change(batch, {seaquest.SPAWN_EVERY: 1, seaquest.MOVE_WAIT: 2, seaquest.NUM_ABOARD: game.diver_count})
 
     total, num_ended = follow("Seaquest", 6000, dive, hardest)
     assert total > 100
@@ -275,7 +275,7 @@ def test_seaquest_needs_divers_to_surface_and_loses_oxygen_below() -> None:
 def test_seaquests_lists_are_long_enough() -> None:
     """At the hardest, watched from the surface, where nothing can end the episode."""
     batch = plain("Seaquest", 256)
-    change(batch, {seaquest.SPAWN_EVERY: 1, seaquest.MOVE_EVERY: 2})
+    change(batch, {seaquest.SPAWN_EVERY: 1, seaquest.MOVE_WAIT: 2})
     most = np.zeros(2, int)
     for _ in range(300):
         run(batch, [NOTHING])

@@ -1,7 +1,7 @@
 """MinAtar Freeway: a chicken crosses eight lanes of cars, from the bottom to the top; +1 each time, and back it goes.
 
 It can move every third step. A car that hits it sends it back to the bottom. Each lane has one car, which goes left or
-right one cell every 1 to 5 steps and comes in again at the other side; speeds and directions are drawn anew after each
+right one cell every 2 to 6 steps and comes in again at the other side; speeds and directions are drawn anew after each
 crossing. The episode ends after 2501 steps, the package's own count.
 
 Observation: the chicken, the cars, and the cells behind cars, in one channel for each of the five speeds.
@@ -16,7 +16,7 @@ from velodrome.envs.simulators.simulator import Bools, Counts, Floats, Keys
 
 _NUM_LANES = SIZE - 2
 _ACTION, _Y, _MOVE_TIMER, _STEPS_LEFT, _CARS = range(5)
-_TIMERS, _SPEEDS = _CARS + _NUM_LANES, _CARS + 2 * _NUM_LANES  # a speed: steps a cell, negative to the left
+_TIMERS, _SPEEDS = _CARS + _NUM_LANES, _CARS + 2 * _NUM_LANES  # a speed: steps it waits, negative to the left
 _NUM_VARIABLES = _SPEEDS + _NUM_LANES
 _COLUMN, _BOTTOM = 4, SIZE - 1  # of the chicken
 _MOVE_EVERY, _NUM_STEPS, _NUM_SPEEDS = 3, 2500, 5
@@ -68,9 +68,9 @@ def draw_speeds(state: Counts, keys: Keys, counts: Counts, i: int) -> None:
     """New speeds and directions for all cars, which stay where they are."""
     for lane in range(_NUM_LANES):
         u, v = uniform_pair(keys, counts, i)
-        every = 1 + int(u * _NUM_SPEEDS)
-        state[_TIMERS + lane, i] = every
-        state[_SPEEDS + lane, i] = every if v >= 0.5 else -every
+        wait = 1 + int(u * _NUM_SPEEDS)
+        state[_TIMERS + lane, i] = wait
+        state[_SPEEDS + lane, i] = wait if v >= 0.5 else -wait
 
 
 @kernel

@@ -49,7 +49,7 @@ from velodrome.envs.simulators.minatar.crossing import (
 from velodrome.envs.simulators.simulator import Bools, Counts, Floats, Keys
 
 (_ACTION, _X, _Y, _FACES_RIGHT, _AT_SURFACE, _OXYGEN, NUM_ABOARD, _SHOT_TIMER, _SPAWN_TIMER, _DIVER_TIMER,
- SPAWN_EVERY, MOVE_EVERY, _NUM_RAMPS, _SHOTS) = range(14)
+ SPAWN_EVERY, MOVE_WAIT, _NUM_RAMPS, _SHOTS) = range(14)
 # The most there can be: an enemy is there for at most 30 steps once one comes every 13 steps or more often, and for 60
 # before; it has one shot in the water at most. The others come every 30 steps and every 5, and stay for 60 and for 10.
 _MAX_SHOTS, _MAX_DIVERS, MAX_ENEMIES = 3, 4, 36
@@ -61,8 +61,9 @@ _NUM_VARIABLES = ENEMY_SHOTS + 1 + MAX_ENEMIES
 
 _LAST_ROW = SIZE - 2
 _MAX_OXYGEN, _MAX_ABOARD = 200, 6
-_SHOT_EVERY, _ENEMY_SHOT_EVERY, _DIVER_EVERY, _DIVER_MOVE_EVERY = 5, 10, 30, 5
-_FIRST_SPAWN_EVERY, _FIRST_MOVE_EVERY, _LEAST_MOVE_EVERY = 20, 5, 2
+# Every: steps from one to the next. Wait: steps between, in which nothing happens.
+_SHOT_EVERY, _ENEMY_SHOT_WAIT, _DIVER_EVERY, _DIVER_MOVE_WAIT = 5, 10, 30, 5
+_FIRST_SPAWN_EVERY, _FIRST_MOVE_WAIT, _LEAST_MOVE_WAIT = 20, 5, 2
 _SUB_PROB = 1.0 / 3.0
 
 
@@ -80,7 +81,7 @@ def advance(
             state[_SPAWN_TIMER, i] = state[SPAWN_EVERY, i]
         if state[_DIVER_TIMER, i] == 0:
             u, v = uniform_pair(keys, counts, i)
-            diver = from_side(u < 0.5, 1 + int(v * _LAST_ROW)) + _DIVER_MOVE_EVERY * ONE_STEP
+            diver = from_side(u < 0.5, 1 + int(v * _LAST_ROW)) + _DIVER_MOVE_WAIT * ONE_STEP
             append(state, _DIVERS, _MAX_DIVERS, diver, i)
             state[_DIVER_TIMER, i] = _DIVER_EVERY
         act(state, action, i)
@@ -103,11 +104,11 @@ def spawn_enemy(state: Counts, keys: Keys, counts: Counts, i: int) -> None:
     """A fish or a submarine, unless an enemy comes the other way in the row that is drawn."""
     u, is_sub = uniform_pair(keys, counts, i)
     v, _ = uniform_pair(keys, counts, i)
-    enemy = from_side(u < 0.5, 1 + int(v * _LAST_ROW)) + state[MOVE_EVERY, i] * ONE_STEP
+    enemy = from_side(u < 0.5, 1 + int(v * _LAST_ROW)) + state[MOVE_WAIT, i] * ONE_STEP
     if is_any_against(state, FISH, enemy, i) or is_any_against(state, SUBS, enemy, i):
         return
     if is_sub < _SUB_PROB:
-        append(state, SUBS, MAX_ENEMIES, enemy + _ENEMY_SHOT_EVERY * ONE_SHOT_STEP, i)
+        append(state, SUBS, MAX_ENEMIES, enemy + _ENEMY_SHOT_WAIT * ONE_SHOT_STEP, i)
     else:
         append(state, FISH, MAX_ENEMIES, enemy, i)
 
@@ -161,7 +162,7 @@ def move_divers(state: Counts, i: int) -> None:
             elif leaves(diver):
                 is_gone = True
             else:
-                diver = moved(diver) + _DIVER_MOVE_EVERY * ONE_STEP
+                diver = moved(diver) + _DIVER_MOVE_WAIT * ONE_STEP
                 is_met = has_room and diver & PLACE == player
         if is_met:
             state[NUM_ABOARD, i] += 1
@@ -190,14 +191,14 @@ def move_enemies(state: Counts, base: int, do_shoot: bool, i: int) -> tuple[floa
             remove(state, base, k, i)
             continue
         else:
-            enemy = moved(enemy) + state[MOVE_EVERY, i] * ONE_STEP
+            enemy = moved(enemy) + state[MOVE_WAIT, i] * ONE_STEP
             if enemy & PLACE == player:
                 has_met = True
             else:
                 is_hit = remove_at(state, _SHOTS, enemy & PLACE, i)
         if do_shoot:
             if steps_to_shoot(enemy) == 0:
-                enemy += _ENEMY_SHOT_EVERY * ONE_SHOT_STEP
+                enemy += _ENEMY_SHOT_WAIT * ONE_SHOT_STEP
                 append(state, ENEMY_SHOTS, MAX_ENEMIES, enemy & (PLACE | RIGHTWARDS), i)
             else:
                 enemy -= ONE_SHOT_STEP
@@ -247,9 +248,9 @@ def breathe(state: Counts, ramping: bool, i: int) -> tuple[float, bool]:
         state[NUM_ABOARD, i] = 0
     state[NUM_ABOARD, i] -= 1
     state[_AT_SURFACE, i], state[_OXYGEN, i] = 1, _MAX_OXYGEN
-    if ramping and (state[SPAWN_EVERY, i] > 1 or state[MOVE_EVERY, i] > _LEAST_MOVE_EVERY):
-        if state[MOVE_EVERY, i] > _LEAST_MOVE_EVERY and state[_NUM_RAMPS, i] % 2 == 1:
-            state[MOVE_EVERY, i] -= 1
+    if ramping and (state[SPAWN_EVERY, i] > 1 or state[MOVE_WAIT, i] > _LEAST_MOVE_WAIT):
+        if state[MOVE_WAIT, i] > _LEAST_MOVE_WAIT and state[_NUM_RAMPS, i] % 2 == 1:
+            state[MOVE_WAIT, i] -= 1
         if state[SPAWN_EVERY, i] > 1:
             state[SPAWN_EVERY, i] -= 1
         state[_NUM_RAMPS, i] += 1
@@ -265,7 +266,7 @@ def begin(state: Counts, keys: Keys, counts: Counts, obs: Bools, restart: Bools,
             state[_X, i], state[_Y, i], state[_FACES_RIGHT, i], state[_AT_SURFACE, i] = 5, 0, 0, 1
             state[_OXYGEN, i], state[NUM_ABOARD, i], state[_SHOT_TIMER, i] = _MAX_OXYGEN, 0, 0
             state[_SPAWN_TIMER, i] = state[SPAWN_EVERY, i] = _FIRST_SPAWN_EVERY
-            state[_DIVER_TIMER, i], state[MOVE_EVERY, i], state[_NUM_RAMPS, i] = _DIVER_EVERY, _FIRST_MOVE_EVERY, 0
+            state[_DIVER_TIMER, i], state[MOVE_WAIT, i], state[_NUM_RAMPS, i] = _DIVER_EVERY, _FIRST_MOVE_WAIT, 0
             for base in (_SHOTS, _DIVERS, FISH, SUBS, ENEMY_SHOTS):
                 state[base, i] = 0
             draw(state, obs, i)

@@ -24,10 +24,13 @@ from velodrome.envs.simulators.minatar.common import (
 from velodrome.envs.simulators.simulator import Bools, Counts, Floats, Keys
 
 _ACTION, _X, _ALIEN_DX, _MOVE_EVERY, _MOVE_TIMER, _ALIEN_SHOT_TIMER, _SHOT_TIMER, _ALIENS = range(8)
-_SHOTS, _ALIEN_SHOTS = _ALIENS + SIZE, _ALIENS + 2 * SIZE  # like the aliens: one variable for each row
-_NUM_VARIABLES = _ALIEN_SHOTS + SIZE
-_BOTTOM = SIZE - 1
-_WAVE, _NUM_WAVE_ROWS = 0b0011111100, 4
+_SHOTS, _ALIEN_SHOTS = _ALIENS + 2, _ALIENS + 4  # like the aliens: a variable for rows 0 to 4, one for rows 5 to 9
+_NUM_VARIABLES = _ALIEN_SHOTS + 2
+_BOTTOM, _HALF = SIZE - 1, SIZE // 2
+_ROW = 2**SIZE - 1  # the first row of a half; cell x of row y is bit SIZE * y + x
+_LAST = SIZE * (_HALF - 1)  # how far the last row of a half is shifted
+_HALF_FULL = 2 ** (SIZE * _HALF) - 1
+_WAVE = 0b0011111100 * (1 + 2**SIZE + 2 ** (2 * SIZE) + 2 ** (3 * SIZE))  # four rows
 _FIRST_MOVE_EVERY, _LEAST_MOVE_EVERY = 12, 6
 _ALIEN_SHOT_EVERY, _SHOT_EVERY = 10, 5
 _LEFT_EDGE, _RIGHT_EDGE = 1, 1 << (SIZE - 1)
@@ -49,12 +52,13 @@ def advance(
         if fires:
             state[_SHOT_TIMER, i] = _SHOT_EVERY
         move_shots(state, i, 1 << x if fires else 0)
-        ended = (state[_ALIEN_SHOTS + _BOTTOM, i] >> x) & 1 == 1
-        ended |= (state[_ALIENS + _BOTTOM, i] >> x) & 1 == 1
+        bottom = 1 << (_LAST + x)
+        ended = (state[_ALIEN_SHOTS + 1, i] | state[_ALIENS + 1, i]) & bottom != 0
         if state[_MOVE_TIMER, i] == 0:
-            state[_MOVE_TIMER, i] = min(num_aliens(state, i), state[_MOVE_EVERY, i])
+            num_aliens = num_bits(state[_ALIENS, i]) + num_bits(state[_ALIENS + 1, i])
+            state[_MOVE_TIMER, i] = min(num_aliens, state[_MOVE_EVERY, i])
             ended |= move_aliens(state, i)
-            ended |= (state[_ALIENS + _BOTTOM, i] >> x) & 1 == 1
+            ended |= state[_ALIENS + 1, i] & bottom != 0
         if state[_ALIEN_SHOT_TIMER, i] == 0:
             state[_ALIEN_SHOT_TIMER, i] = _ALIEN_SHOT_EVERY
             shoot_from_nearest(state, x, i)
@@ -62,7 +66,7 @@ def advance(
         state[_SHOT_TIMER, i] -= state[_SHOT_TIMER, i] > 0
         state[_MOVE_TIMER, i] -= 1
         state[_ALIEN_SHOT_TIMER, i] -= 1
-        if columns(state, i) == 0:
+        if state[_ALIENS, i] | state[_ALIENS + 1, i] == 0:
             if options[RAMPING] and state[_MOVE_EVERY, i] > _LEAST_MOVE_EVERY:
                 state[_MOVE_EVERY, i] -= 1
             begin_wave(state, i)
@@ -72,57 +76,52 @@ def advance(
 @kernel
 def move_shots(state: Counts, i: int, fired: int) -> None:
     """The cannon's shots (and ``fired`` in its row) one row up, the aliens' one row down."""
-    for y in range(_BOTTOM):
-        state[_SHOTS + y, i] = state[_SHOTS + y + 1, i]
-    state[_SHOTS + _BOTTOM - 1, i] |= fired
-    state[_SHOTS + _BOTTOM, i] = 0
-    for y in range(_BOTTOM, 0, -1):
-        state[_ALIEN_SHOTS + y, i] = state[_ALIEN_SHOTS + y - 1, i]
-    state[_ALIEN_SHOTS, i] = 0
+    upper, lower = state[_SHOTS, i], state[_SHOTS + 1, i] | (fired << _LAST)
+    state[_SHOTS, i] = (upper >> SIZE) | ((lower & _ROW) << _LAST)
+    state[_SHOTS + 1, i] = lower >> SIZE
+    upper, lower = state[_ALIEN_SHOTS, i], state[_ALIEN_SHOTS + 1, i]
+    state[_ALIEN_SHOTS, i] = (upper << SIZE) & _HALF_FULL
+    state[_ALIEN_SHOTS + 1, i] = ((lower << SIZE) & _HALF_FULL) | (upper >> _LAST)
 
 
 @kernel
-def num_aliens(state: Counts, i: int) -> int:
-    """How many are left."""
+def num_bits(half: int) -> int:
+    """How many cells are set."""
     number = 0
-    for y in range(SIZE):
-        number += num_bits(state[_ALIENS + y, i])
-    return number
-
-
-@kernel
-def num_bits(row: int) -> int:
-    """How many cells of a row are set."""
-    number = 0
-    while row:
-        row &= row - 1
+    while half:
+        half &= half - 1
         number += 1
     return number
 
 
 @kernel
+def row(state: Counts, base: int, y: int, i: int) -> int:
+    """The cells of row ``y``."""
+    return int((state[base + y // _HALF, i] >> (SIZE * (y % _HALF))) & _ROW)
+
+
+@kernel
 def columns(state: Counts, i: int) -> int:
     """The columns in which there are aliens, as the bits of a row."""
-    either = 0
-    for y in range(SIZE):
-        either |= state[_ALIENS + y, i]
-    return either
+    both = state[_ALIENS, i] | state[_ALIENS + 1, i]
+    taken = 0
+    for y in range(_HALF):
+        taken |= (both >> (SIZE * y)) & _ROW
+    return taken
 
 
 @kernel
 def move_aliens(state: Counts, i: int) -> bool:
     """One cell on, or down at an edge; returns whether one was in the last row already (it comes back at the top)."""
-    edge = _LEFT_EDGE if state[_ALIEN_DX, i] < 0 else _RIGHT_EDGE
-    if columns(state, i) & edge:
+    upper, lower = state[_ALIENS, i], state[_ALIENS + 1, i]
+    is_left = state[_ALIEN_DX, i] < 0
+    if columns(state, i) & (_LEFT_EDGE if is_left else _RIGHT_EDGE):
         state[_ALIEN_DX, i] = -state[_ALIEN_DX, i]
-        last = state[_ALIENS + _BOTTOM, i]
-        for y in range(_BOTTOM, 0, -1):
-            state[_ALIENS + y, i] = state[_ALIENS + y - 1, i]
-        state[_ALIENS, i] = last
-        return bool(last != 0)
-    for y in range(SIZE):
-        row = state[_ALIENS + y, i]
-        state[_ALIENS + y, i] = row >> 1 if state[_ALIEN_DX, i] < 0 else row << 1
+        state[_ALIENS, i] = ((upper << SIZE) & _HALF_FULL) | (lower >> _LAST)
+        state[_ALIENS + 1, i] = ((lower << SIZE) & _HALF_FULL) | (upper >> _LAST)
+        return bool(lower >> _LAST != 0)
+    state[_ALIENS, i] = upper >> 1 if is_left else upper << 1  # nothing in the column that would run into the next row
+    state[_ALIENS + 1, i] = lower >> 1 if is_left else lower << 1
     return False
 
 
@@ -135,8 +134,8 @@ def shoot_from_nearest(state: Counts, x: int, i: int) -> None:
         if (taken >> column) & 1 and abs(column - x) < abs(nearest - x):
             nearest = column
     for y in range(_BOTTOM, -1, -1):
-        if nearest >= 0 and (state[_ALIENS + y, i] >> nearest) & 1:
-            state[_ALIEN_SHOTS + y, i] |= 1 << nearest
+        if nearest >= 0 and (row(state, _ALIENS, y, i) >> nearest) & 1:
+            state[_ALIEN_SHOTS + y // _HALF, i] |= 1 << (SIZE * (y % _HALF) + nearest)
             return
 
 
@@ -144,20 +143,18 @@ def shoot_from_nearest(state: Counts, x: int, i: int) -> None:
 def hit_aliens(state: Counts, i: int) -> float:
     """Removes aliens and shots that are in one cell; returns the reward."""
     gained = 0.0
-    for y in range(SIZE):
-        hit = state[_ALIENS + y, i] & state[_SHOTS + y, i]
-        if hit:
-            gained += num_bits(hit)
-            state[_ALIENS + y, i] ^= hit
-            state[_SHOTS + y, i] ^= hit
+    for half in range(2):
+        hit = state[_ALIENS + half, i] & state[_SHOTS + half, i]
+        gained += num_bits(hit)
+        state[_ALIENS + half, i] ^= hit
+        state[_SHOTS + half, i] ^= hit
     return gained
 
 
 @kernel
 def begin_wave(state: Counts, i: int) -> None:
     """All aliens at the top."""
-    for y in range(SIZE):
-        state[_ALIENS + y, i] = _WAVE if y < _NUM_WAVE_ROWS else 0
+    state[_ALIENS, i], state[_ALIENS + 1, i] = _WAVE, 0
 
 
 @kernel
@@ -168,8 +165,8 @@ def begin(state: Counts, keys: Keys, counts: Counts, obs: Bools, restart: Bools,
             state[_ACTION, i], state[_X, i], state[_ALIEN_DX, i], state[_SHOT_TIMER, i] = NOTHING, 5, -1, 0
             state[_MOVE_EVERY, i] = state[_MOVE_TIMER, i] = _FIRST_MOVE_EVERY
             state[_ALIEN_SHOT_TIMER, i] = _ALIEN_SHOT_EVERY
-            for y in range(SIZE):
-                state[_SHOTS + y, i] = state[_ALIEN_SHOTS + y, i] = 0
+            for half in range(2):
+                state[_SHOTS + half, i] = state[_ALIEN_SHOTS + half, i] = 0
             begin_wave(state, i)
             draw(state, obs, i)
 
@@ -181,10 +178,10 @@ def draw(state: Counts, obs: Bools, i: int) -> None:
     obs[i, _BOTTOM, state[_X, i], 0] = True
     direction = 2 if state[_ALIEN_DX, i] < 0 else 3
     for y in range(SIZE):
-        draw_row(obs, i, y, state[_ALIENS + y, i], 1)
-        draw_row(obs, i, y, state[_ALIENS + y, i], direction)
-        draw_row(obs, i, y, state[_SHOTS + y, i], 4)
-        draw_row(obs, i, y, state[_ALIEN_SHOTS + y, i], 5)
+        draw_row(obs, i, y, row(state, _ALIENS, y, i), 1)
+        draw_row(obs, i, y, row(state, _ALIENS, y, i), direction)
+        draw_row(obs, i, y, row(state, _SHOTS, y, i), 4)
+        draw_row(obs, i, y, row(state, _ALIEN_SHOTS, y, i), 5)
 
 
 SPACE_INVADERS = game(
