@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.normalize import RewardNormalizer
 from velodrome.rl.policy import Policy
+from velodrome.rl.recurrent import LSTMState
 from velodrome.rl.rollout import Rollout
 
 _NUM_EPISODES = 100
@@ -75,41 +76,51 @@ class Actor:
         obs = envs.reset(seed)
         policy.sight.learn(obs)
         self._obs = policy.sight.see(obs)
+        self._state = policy.initial_state(envs.num_envs)
 
     @torch.no_grad()
     def fill(self, rollout: Rollout) -> None:
         """Takes the rollout's steps. What the policy normalises by goes on with every step."""
         policy, envs = self.policy, self.envs
+        rollout.begin(self._state)
         for t in range(rollout.num_steps):
             mask = None if envs.action_mask is None else envs.action_mask.copy()
             # Act: the action is kept as it was drawn, the environments clip their copy.
-            action = policy.act(self._to_device(self._obs), self._mask(mask)).sample(self.generator).cpu()
+            pi, self._state = policy.step(self._to_device(self._obs), self._mask(mask), self._state)
+            action = pi.sample(self.generator).cpu()
             step = envs.step(policy.to_env(action))
             # Note what happened.
             reward = step.reward
             if self.reward_normalizer is not None:
                 self.reward_normalizer = self.reward_normalizer.update(reward, step.terminated | step.truncated)
                 reward = self.reward_normalizer.normalize(reward)
-            rollout.add(t, self._obs, mask, action, step, reward, policy)
+            rollout.add(t, self._obs, mask, action, step, reward, policy, self._state)
             if step.episode_done.any():
                 self.episodes.add(step.episode_return[step.episode_done], step.episode_length[step.episode_done])
-            # See what comes next.
+            # See what comes next, and forget the episodes that ended.
+            if self._state is not None:
+                ended = torch.from_numpy(step.terminated | step.truncated | ~step.valid)
+                self._state = self._state.forget(self._to_device(ended))
             policy.sight.learn(step.obs)
             self._obs = policy.sight.see(step.obs)
-        rollout.end(self._obs)
+        rollout.end(self._obs, self._state)
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs, environments included."""
         return {
             "envs": self.envs.get_state(), "obs": self._obs.clone(), "generator": self.generator.get_state(),
-            "episodes": self.episodes.state(),
+            "episodes": self.episodes.state(), "memory": None if self._state is None else list(self._state),
             "reward_normalizer": None if self.reward_normalizer is None else self.reward_normalizer.state(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state; bit for bit where the environments' state is exact."""
         self.envs.set_state(state["envs"])
-        self._obs = state["obs"] if state["envs"]["exact"] else self.policy.sight.see(self.envs.obs)
+        is_exact = state["envs"]["exact"]
+        self._obs = state["obs"] if is_exact else self.policy.sight.see(self.envs.obs)
+        if self._state is not None:
+            self._state = (LSTMState(*(part.to(self._device) for part in state["memory"])) if is_exact
+                           else self.policy.initial_state(self.envs.num_envs))
         self.generator.set_state(state["generator"])
         self.episodes.load(state["episodes"])
         if self.reward_normalizer is not None:

@@ -6,7 +6,7 @@ The calling loop::
     obs = envs.reset(seed)
     while ...:
         step = envs.step(player.act(obs, envs.action_mask, generator))     # None for the most likely actions
-        player.end(step.terminated | step.truncated)
+        player.end(step.terminated | step.truncated | ~step.valid)
         obs = step.obs
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from velodrome.rl.recurrent import LSTMState
 from velodrome.rl.sight import Sight
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,7 +32,7 @@ class Player(Protocol):
         """Actions for ``EnvBatch.step``: drawn with the generator, or without one the most likely ones."""
 
     def end(self, done: Array) -> None:
-        """Forgets the episodes that ended: ``[N]``, bool."""
+        """Forgets the episodes that ended, and what was seen in steps that were no transitions: ``[N]``, bool."""
 
 
 class Choice(Protocol):
@@ -59,6 +60,16 @@ class Agent(Protocol):
         """A batch of actions as ``EnvBatch.step`` takes them."""
 
 
+class RecurrentAgent(Agent, Protocol):
+    """An agent that remembers what it saw in an episode."""
+
+    def initial_state(self, num_envs: int) -> LSTMState | None:
+        """What is remembered when episodes begin."""
+
+    def step(self, x: Tensor, mask: Tensor | None, state: LSTMState | None) -> tuple[Choice, LSTMState | None]:
+        """What to choose actions by, and what is remembered afterwards."""
+
+
 class ForgetfulPlayer:
     """A ``Player`` for a policy that looks at the newest observation alone."""
 
@@ -74,6 +85,27 @@ class ForgetfulPlayer:
 
     def end(self, done: Array) -> None:
         """There is nothing to forget."""
+
+
+class RecurrentPlayer:
+    """A ``Player`` for a policy with memory."""
+
+    def __init__(self, policy: RecurrentAgent, num_envs: int, device: torch.device) -> None:
+        self._policy, self._device = policy, device
+        self._state = policy.initial_state(num_envs)
+
+    @torch.no_grad()
+    def act(self, obs: Array, mask: Array | None, generator: Generator | None = None) -> Array:
+        """See ``Player``."""
+        allowed = None if mask is None else torch.from_numpy(mask.copy()).to(self._device)
+        x = self._policy.sight.see(obs).to(self._device)
+        pi, self._state = self._policy.step(x, allowed, self._state)
+        return self._policy.to_env(pi.mode() if generator is None else pi.sample(generator))
+
+    def end(self, done: Array) -> None:
+        """See ``Player``."""
+        assert self._state is not None
+        self._state = self._state.forget(torch.from_numpy(done).to(self._device))
 
 
 def snapshot(policy: nn.Module) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def evaluate(
     obs = envs.reset(derive(seed, "evaluation environments") & 0x7FFF_FFFF)
     while left.any():
         step = envs.step(player.act(obs, envs.action_mask, None if deterministic else drawing))
-        player.end(step.terminated | step.truncated)
+        player.end(step.terminated | step.truncated | ~step.valid)
         obs = step.obs
         so_far += step.reward
         num_steps += step.valid

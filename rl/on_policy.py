@@ -34,7 +34,8 @@ class OnPolicy:
         self.config = config
         spec = PolicySpec(
             envs.obs_layout.shape, envs.obs_layout.dtype, envs.action_layout, config.network, config.width,
-            config.depth, config.activation, config.log_std_init, config.normalize_obs,
+            config.depth, config.activation, config.log_std_init, config.normalize_obs, config.memory,
+            config.memory_units,
         )
         self.device = learning_device(config.device, device, config.threads, is_image=spec.is_image)
         self.policy = Policy(spec, torch.Generator().manual_seed(derive(seed, "weights"))).to(self.device)

@@ -2,7 +2,7 @@
 
 Discrete, multi-discrete and multi-binary actions, with masks where the environment gives them, and continuous ones
 (a diagonal Gaussian whose deviation does not depend on the state). Vectors go through two separate perceptrons, images
-through one convolutional trunk with two heads.
+through one convolutional trunk with two heads. With memory, what they are given goes through an LSTM first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Generator, Tensor, nn
 
 from velodrome.envs.adapter_spaces import ActionLayout
 from velodrome.errors import UsageError
-from velodrome.rl.agent import ForgetfulPlayer, Player
+from velodrome.rl.agent import ForgetfulPlayer, Player, RecurrentPlayer
 from velodrome.rl.dense import Mlp
 from velodrome.rl.distributions import Categorical, Distribution, MultiBinary, MultiDiscrete
 from velodrome.rl.gaussians import DiagonalGaussian
 from velodrome.rl.networks import CNN, MINATAR, NATURE
+from velodrome.rl.recurrent import LSTMCore, LSTMState, Memory
 from velodrome.rl.sight import Sight
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,6 +45,8 @@ class PolicySpec:
         activation: ``tanh`` or ``relu``.
         log_std_init: Log of the first deviation of continuous actions.
         normalize_obs: Whether observations are normalised by all that were seen.
+        memory: ``none`` or ``lstm``.
+        memory_units: Units of the LSTM.
     """
 
     obs_shape: tuple[int, ...]
@@ -55,6 +58,8 @@ class PolicySpec:
     activation: str = "tanh"
     log_std_init: float = 0.0
     normalize_obs: bool = False
+    memory: str = "none"
+    memory_units: int = 64
 
     @property
     def is_image(self) -> bool:
@@ -79,7 +84,8 @@ class Policy(nn.Module):
     """Distribution of actions and value of a batch of observations.
 
     The calling loop: ``x = policy.sight.see(obs)``, ``pi = policy.act(x, mask)``,
-    ``policy.to_env(pi.sample(generator))`` when acting; ``pi, v = policy(x, mask)`` when learning.
+    ``policy.to_env(pi.sample(generator))`` when acting; ``pi, v = policy(x, mask)`` when learning. With memory,
+    ``pi, state = policy.step(x, mask, state)`` and ``pi, v = policy(x, mask, memory)``; ``step`` serves both.
 
     Args:
         spec: What it is built from.
@@ -93,33 +99,56 @@ class Policy(nn.Module):
         outputs = spec.num_outputs
         if spec.is_image:
             self.trunk: nn.Module = ImageTrunk(spec.obs_shape, generator)
-            size = self.trunk.num_features
-            self.head = Mlp([size, outputs], gain=_HEAD_GAIN, generator=generator)
-            self.critic = Mlp([size, 1], gain=_VALUE_GAIN, generator=generator)
+            size, hidden = self.trunk.num_features, []
         else:
             self.trunk = nn.Identity()
-            hidden = [math.prod(spec.obs_shape)] + [spec.width] * spec.depth
-            how: dict[str, Any] = {"activation": spec.activation, "generator": generator}
-            self.head = Mlp([*hidden, outputs], gain=_HEAD_GAIN, **how)
-            self.critic = Mlp([*hidden, 1], gain=_VALUE_GAIN, **how)
+            size, hidden = math.prod(spec.obs_shape), [spec.width] * spec.depth
+        self.core = LSTMCore(size, spec.memory_units, generator=generator) if spec.memory == "lstm" else None
+        sizes = [size if self.core is None else self.core.num_features, *hidden]
+        how: dict[str, Any] = {"activation": spec.activation, "generator": generator}
+        self.head = Mlp([*sizes, outputs], gain=_HEAD_GAIN, **how)
+        self.critic = Mlp([*sizes, 1], gain=_VALUE_GAIN, **how)
         self.log_std = nn.Parameter(torch.full((outputs,), spec.log_std_init)) if spec.action.kind == "box" else None
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Distribution, Tensor]:
-        """Distribution of actions and value ``[B]`` for what ``sight.see`` gave; mask as ``ActionLayout`` has it."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, memory: Memory | None = None
+    ) -> tuple[Distribution, Tensor]:
+        """Distribution of actions and value ``[B]`` for what ``sight.see`` gave; mask as ``ActionLayout`` has it.
+
+        With memory, the rows are those of sequences, ``[T * N]`` with T first.
+        """
         features = self.trunk(x)
+        if self.core is not None:
+            assert memory is not None
+            features_t, _ = self.core(features.view(*memory.start_t.shape, -1), *memory)
+            features = features_t.flatten(0, 1)
         return self._distribution(self.head(features), mask), self.critic(features).squeeze(-1)
 
     def act(self, x: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution of actions alone."""
         return self._distribution(self.head(self.trunk(x)), mask)
 
-    def value(self, x: Tensor) -> Tensor:
-        """The value alone, ``[B]``."""
-        value: Tensor = self.critic(self.trunk(x)).squeeze(-1)
+    def step(
+        self, x: Tensor, mask: Tensor | None, state: LSTMState | None
+    ) -> tuple[Distribution, LSTMState | None]:
+        """The distribution of actions at one step of each environment, and what is remembered after it."""
+        features, state = self._remember(x, state)
+        return self._distribution(self.head(features), mask), state
+
+    def value(self, x: Tensor, state: LSTMState | None = None) -> Tensor:
+        """The value alone, ``[B]``; with memory, of observations that follow what is remembered."""
+        features, _ = self._remember(x, state)
+        value: Tensor = self.critic(features).squeeze(-1)
         return value
+
+    def initial_state(self, num_envs: int) -> LSTMState | None:
+        """What is remembered when episodes begin; None without memory."""
+        return None if self.core is None else self.core.initial_state(num_envs)
 
     def player(self, num_envs: int) -> Player:
         """Plays in so many environments."""
+        if self.core is not None:
+            return RecurrentPlayer(self, num_envs, next(self.parameters()).device)
         return ForgetfulPlayer(self, next(self.parameters()).device)
 
     def to_env(self, action: Tensor) -> Array:
@@ -127,6 +156,14 @@ class Policy(nn.Module):
         layout = self.spec.action
         array = action.detach().cpu().numpy()
         return array if array.shape[1:] == layout.shape else array.reshape(len(array), *layout.shape)
+
+    def _remember(self, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState | None]:
+        features = self.trunk(x)
+        if self.core is None:
+            return features, None
+        assert state is not None
+        state = self.core.step(features, state)
+        return state.h, state
 
     def _distribution(self, head: Tensor, mask: Tensor | None) -> Distribution:
         match self.spec.action.kind:

@@ -64,16 +64,16 @@ class PPO:
         batch = rollout.batch(self.policy, gamma=config.gamma, gae_lambda=config.gae_lambda, device=self.device)
         steps: list[Tensor] = []
         for _ in range(config.epochs):
-            # A pass: each row once, in a new order.
-            order = torch.randperm(len(batch.value), generator=self.generator).to(self.device)
+            # A pass: each row once, in a new order; with memory each environment's sequence.
+            order = torch.randperm(batch.num_parts, generator=self.generator).to(self.device)
             parts = order.tensor_split(min(config.minibatches, len(order)))
-            steps += [self._step(batch.rows(rows)) for rows in parts]
+            steps += [self._step(batch.parts(part)) for part in parts]
             # The policy has moved far enough.
             if 0 < config.target_kl < float(steps[-1][4]):
                 break
         self.updates_done += 1
         means = torch.stack(steps).mean(0).tolist()
-        explained = float(explained_variance(batch.value, batch.target))
+        explained = float(explained_variance(*batch.learnt(batch.value, batch.target)))
         return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "learning_rate": lr}
 
     def soften(self, rollback: int) -> None:
@@ -85,17 +85,21 @@ class PPO:
         """One gradient step; returns the figures of ``_NAMES``."""
         config = self.config
         # The loss.
-        pi, value = self.policy(batch.obs, batch.mask)
-        advantage = normalize_advantage(batch.advantage) if config.normalize_advantage else batch.advantage
-        surrogate = clipped_surrogate(pi.log_prob(batch.action), batch.log_prob, advantage, clip_range=config.clip)
-        of_value = value_loss(value, batch.target, old_v=batch.value, clip_range=config.clip_value or None)
-        entropy = pi.entropy().mean()
+        pi, value = self.policy(batch.obs, batch.mask, batch.memory)
+        log_prob, entropies, value = batch.learnt(pi.log_prob(batch.action), pi.entropy(), value)
+        old_log_prob, old_value, advantage, target = batch.learnt(
+            batch.log_prob, batch.value, batch.advantage, batch.target)
+        if config.normalize_advantage:
+            advantage = normalize_advantage(advantage)
+        surrogate = clipped_surrogate(log_prob, old_log_prob, advantage, clip_range=config.clip)
+        of_value = value_loss(value, target, old_v=old_value, clip_range=config.clip_value or None)
+        entropy = entropies.mean()
         loss = surrogate.loss + config.value_coef * of_value - config.entropy_coef * entropy
         # The gradient, not too long.
         gradient = self.weights.grad
         assert gradient is not None
         gradient.zero_()
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
             self._explain(batch)

@@ -48,6 +48,9 @@ class PPOConfig:
     width: int = setting(64, "Units of each hidden layer of an mlp.", Int(1, 65_536))
     depth: int = setting(2, "Hidden layers of an mlp.", Int(0, 64))
     activation: str = setting("tanh", "After each hidden layer of an mlp.", Choice("tanh", "relu"))
+    memory: str = setting("none", "lstm: remember what was seen since the episode began. Minibatches are then of whole"
+                          " environments.", Choice("none", "lstm"))
+    memory_units: int = setting(64, "Units of the memory.", Int(1, 65_536))
     log_std_init: float = setting(0.0, "Log of the first deviation of continuous actions.", Float(-20.0, 5.0))
     threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
                            Int(0, 1_024))

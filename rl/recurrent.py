@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
+from velodrome.rl.lstm_by_hand import LSTMByHand
 from velodrome.rl.networks import orthogonal, uninitialised
-
-_STEPS_PER_PIECE = 4
-"""Steps that a piece must have on average for torch's LSTM to beat a loop (measured with N and H of 8 to 64)."""
 
 
 class LSTMState(NamedTuple):
@@ -21,13 +18,35 @@ class LSTMState(NamedTuple):
     h: Tensor
     c: Tensor
 
+    def rows(self, index: Tensor) -> LSTMState:
+        """Of some of the environments."""
+        return LSTMState(self.h.index_select(0, index), self.c.index_select(0, index))
+
+    def forget(self, start: Tensor) -> LSTMState:
+        """With the rows zeroed at which an episode starts, ``[N]`` bool; NaN goes too."""
+        h, c = (part.masked_fill(start.unsqueeze(-1), 0.0) for part in self)
+        return LSTMState(h, c)
+
+
+class Memory(NamedTuple):
+    """What a sequence of steps begins with, and where in it episodes do."""
+
+    state: LSTMState
+    """After the step before the sequence, ``[N, H]`` each."""
+    start_t: Tensor
+    """``[T, N]``, bool: nothing from before step t may be remembered."""
+
+    def rows(self, index: Tensor) -> Memory:
+        """Of some of the environments."""
+        return Memory(self.state.rows(index), self.start_t.index_select(1, index))
+
 
 class LSTMCore(nn.Module):
     """One LSTM layer (Hochreiter and Schmidhuber 1997) that forgets everything where an episode starts.
 
-    Where few steps start an episode, the rollout is cut there, and each piece goes through torch's LSTM at once,
-    which takes a fraction of a loop's time. Where many do, a loop over steps is faster than many small pieces. Both
-    compute the same, up to rounding. Reading where the starts are waits for the device.
+    On a CPU the steps are taken by hand (``lstm_by_hand``). Elsewhere the rollout is cut where episodes start, and each
+    piece goes through torch's LSTM at once; reading where the starts are waits for the device. Both compute the same,
+    up to rounding.
 
     Args:
         num_in: Size of a feature vector.
@@ -45,6 +64,10 @@ class LSTMCore(nn.Module):
         zeros = next(self.parameters()).new_zeros(num_envs, self.num_features)
         return LSTMState(zeros, zeros)
 
+    def step(self, x: Tensor, state: LSTMState) -> LSTMState:
+        """The state after one step, x ``[N, num_in]``; its ``h`` is the features. A quarter of ``forward``'s time."""
+        return LSTMState(*torch.lstm_cell(x, state, *self.lstm.all_weights[0]))
+
     def forward(self, x_t: Tensor, state: LSTMState, start_t: Tensor) -> tuple[Tensor, LSTMState]:
         """Features with memory.
 
@@ -57,34 +80,20 @@ class LSTMCore(nn.Module):
         Returns:
             ``[T, N, H]``, and the state after the last step.
         """
+        if x_t.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                x_t = x_t.to(state.h.dtype)
+                features_t, c = LSTMByHand.apply(x_t, *state, start_t, *self.lstm.all_weights[0])  # type: ignore[no-untyped-call]  # torch
+            return features_t, LSTMState(features_t[-1], c)
+        return self.in_pieces(x_t, state, start_t)
+
+    def in_pieces(self, x_t: Tensor, state: LSTMState, start_t: Tensor) -> tuple[Tensor, LSTMState]:
+        """``forward`` through torch's LSTM, on any device."""
         cuts = (start_t[1:].any(-1).nonzero().flatten() + 1).tolist()
-        if len(cuts) * _STEPS_PER_PIECE > len(x_t):
-            return self._step_by_step(x_t, state, start_t)
         pieces = []
         for begin, end in itertools.pairwise((0, *cuts, len(x_t))):
-            h, c = _forget(state, start_t[begin])
+            h, c = state.forget(start_t[begin])
             piece, (h, c) = self.lstm(x_t[begin:end], (h.unsqueeze(0), c.unsqueeze(0)))
             state = LSTMState(h.squeeze(0), c.squeeze(0))
             pieces.append(piece)
         return torch.cat(pieces), state
-
-    def _step_by_step(self, x_t: Tensor, state: LSTMState, start_t: Tensor) -> tuple[Tensor, LSTMState]:
-        """``forward`` as a loop, with the products of all inputs taken out of it."""
-        weight_x, weight_h, bias_x, bias_h = self.lstm.all_weights[0]
-        inputs = functional.linear(x_t, weight_x, bias_x + bias_h).unbind(0)
-        outputs = []
-        for x, start in zip(inputs, start_t.unbind(0), strict=True):
-            h, c = _forget(state, start)
-            gates = torch.addmm(x, h, weight_h.t())
-            in_gate, forget_gate, candidate, out_gate = gates.chunk(4, -1)
-            c = forget_gate.sigmoid() * c + in_gate.sigmoid() * candidate.tanh()
-            h = out_gate.sigmoid() * c.tanh()
-            state = LSTMState(h, c)
-            outputs.append(h)
-        return torch.stack(outputs), state
-
-
-def _forget(state: LSTMState, start: Tensor) -> LSTMState:
-    """The state, with the rows zeroed at which an episode starts, ``[N]``; NaN goes too."""
-    h, c = (part.masked_fill(start.unsqueeze(-1), 0.0) for part in state)
-    return LSTMState(h, c)

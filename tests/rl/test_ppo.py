@@ -35,7 +35,7 @@ def test_the_ratio_is_1_before_the_first_step(env: str) -> None:
         training = training_for(envs, SMALL)
         training.actor.fill(training.rollout)
         batch = rows_of(training)
-        part = batch.rows(torch.arange(0, len(batch.value), 3))
+        part = batch.parts(torch.arange(0, len(batch.value), 3))
         pi, value = training.policy(part.obs, part.mask)
         torch.testing.assert_close((pi.log_prob(part.action) - part.log_prob).exp(), torch.ones(len(value)),
                                    rtol=0, atol=1e-5)
@@ -85,6 +85,12 @@ def test_rows_that_are_no_transitions_are_left_out() -> None:
         same[:6, 2] = False  # cut there, so the advantages before it are others
         torch.testing.assert_close(batch.advantage[same[kept]], whole.advantage.view(16, 4)[same])
         torch.testing.assert_close(batch.obs, whole.obs.view(16, 4, -1)[kept])
+        # The step before it is worth its reward and what its next observation is, whatever the reward there.
+        training.rollout.reward[5, 2] = 99.0
+        value, reward = whole.value.view(16, 4), training.rollout.reward[4, 2]
+        advantage = rows_of(training).advantage[18]
+        assert not training.rollout.terminated[4, 2]
+        torch.testing.assert_close(advantage, reward + training.config.gamma * value[5, 2] - value[4, 2])
 
 
 def test_a_lone_row_is_not_normalised_away() -> None:
