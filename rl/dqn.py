@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import UsageError
 from velodrome.rl import td_losses
+from velodrome.rl.dense import Mlp
 from velodrome.rl.devices import learning_device
 from velodrome.rl.dqn_config import DQNConfig
 from velodrome.rl.finite import check_finite
@@ -25,7 +26,8 @@ from velodrome.rl.losses import huber
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.policy import PolicySpec
 from velodrome.rl.prioritized import Priorities
-from velodrome.rl.q_policy import EpsilonGreedy, QNetwork, QPolicy, check_discrete
+from velodrome.rl.q_head import QuickMlp
+from velodrome.rl.q_policy import EpsilonGreedy, QPolicy, check_discrete, q_network
 from velodrome.rl.replay import Transitions
 from velodrome.seeding import derive
 
@@ -61,7 +63,7 @@ class DQN:
         )
         self.device = learning_device(config.device, device, config.threads, is_image=spec.is_image)
         kind = config.distributional
-        network = QNetwork(
+        network = q_network(
             spec, num_atoms=1 if kind == "none" else config.num_atoms, dueling=config.dueling, noisy=config.noisy,
             generator=Generator().manual_seed(derive(seed, "weights")),
         )
@@ -73,6 +75,9 @@ class DQN:
         # Every set of weights is one row of numbers: one step of the optimiser, one copy.
         self.step = FlatAdam(self.policy, config.lr, config.max_grad_norm, eps=config.adam_eps)
         self.target_weights = flatten(self.target).requires_grad_(False)
+        self._quick: QuickMlp | None = None
+        if isinstance(network.layers, Mlp) and network.trunk is None and self.device.type == "cpu":
+            self._quick = QuickMlp(network.layers)
         self.noise = Generator(self.device).manual_seed(derive(seed, "noise"))
         self.updates_done = 0
         self.progress = 0.0
@@ -89,7 +94,9 @@ class DQN:
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N]``."""
-        return EpsilonGreedy(self.policy(x), mask, self.epsilon).sample(generator)
+        network = self.policy.network
+        out = network(x) if self._quick is None else network.combine(self._quick(x))
+        return EpsilonGreedy(self.policy.values(out), mask, self.epsilon).sample(generator)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One gradient step.

@@ -131,9 +131,8 @@ class OffPolicy:
         next_obs = sight.raw(step.obs)
         final_obs = sight.raw(step.final_obs) if step.truncated.any() else next_obs
         places = self.buffer.add(
-            self._obs, action, torch.from_numpy(step.reward), torch.from_numpy(step.terminated),
-            torch.from_numpy(step.truncated), next_obs, final_obs, valid=torch.from_numpy(step.valid),
-            next_mask=None if step.action_mask is None else torch.from_numpy(step.action_mask),
+            self._obs, action, step.reward, step.terminated, step.truncated, next_obs, final_obs,
+            valid=step.valid, next_mask=step.action_mask,
         )
         if self.priorities is not None:
             self.priorities.insert(places, step.valid)

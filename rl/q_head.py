@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
@@ -68,15 +69,17 @@ class QHead(nn.Module):
         dueling: See above.
         noisy: Whether the layers are noisy, but for the first of several, which sees observations.
         activation: ``"tanh"`` or ``"relu"``.
+        trunk: What makes features of images first; None for vectors.
         generator: Draws the weights.
     """
 
     def __init__(
         self, sizes: Sequence[int], num_actions: int, *, num_atoms: int = 1, dueling: bool = False,
-        noisy: bool = False, activation: str = "relu", generator: Generator | None = None,
+        noisy: bool = False, activation: str = "relu", trunk: nn.Module | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.num_atoms, self.dueling = num_atoms, dueling
+        self.num_atoms, self.dueling, self.trunk = num_atoms, dueling, trunk
         whole = [*sizes, (num_actions + dueling) * num_atoms]
         if noisy:
             self.layers: nn.Module = _noisy_layers(whole, activation, generator)
@@ -84,8 +87,11 @@ class QHead(nn.Module):
             self.layers = Mlp(whole, activation=activation, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of ``[B, D]``: values ``[B, A]``, or, with several atoms, ``[B, A, K]``."""
-        out: Tensor = self.layers(x)
+        """Of vectors ``[B, D]`` or images: values ``[B, A]``, or, with several atoms, ``[B, A, K]``."""
+        return self.combine(self.layers(x if self.trunk is None else self.trunk(x)))
+
+    def combine(self, out: Tensor) -> Tensor:
+        """The same, of what the last layer gave."""
         if self.num_atoms > 1:
             out = out.view(len(out), -1, self.num_atoms)
         if not self.dueling:
@@ -98,6 +104,29 @@ class QHead(nn.Module):
         for layer in self.layers.children():
             if isinstance(layer, NoisyLinear):
                 layer.resample(generator)
+
+
+class QuickMlp:
+    """What an ``Mlp`` on the CPU gives, by NumPy: for a few rows in less than half the time.
+
+    It reads the weights where they lie, so it goes along when they are changed in place, and only then.
+    """
+
+    def __init__(self, mlp: Mlp) -> None:
+        layers = [(w.detach().numpy().T, b.detach().numpy()) for w, b in zip(mlp.weights, mlp.biases, strict=True)]
+        *self._hidden, self._last = layers
+        self._is_tanh = mlp.activation == "tanh"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[B, d_out]`` of ``[B, d_in]``, without a graph."""
+        array = x.numpy()
+        for weight, bias in self._hidden:
+            array = array @ weight
+            array += bias
+            np.tanh(array, out=array) if self._is_tanh else np.maximum(array, 0.0, out=array)
+        out = array @ self._last[0]
+        out += self._last[1]
+        return torch.from_numpy(out)
 
 
 def _noisy_layers(sizes: Sequence[int], activation: str, generator: Generator | None) -> nn.Sequential:

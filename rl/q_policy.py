@@ -53,42 +53,6 @@ class EpsilonGreedy:
         return torch.where(is_random, draw_evenly(num_envs, num_actions, self._mask, generator), best)
 
 
-class QNetwork(nn.Module):
-    """From what a policy sees to the values of its actions, ``[B, A]``, or to their distributions, ``[B, A, K]``.
-
-    Args:
-        spec: Layouts and layers.
-        num_atoms: K; 1 for plain values.
-        dueling: See ``QHead``.
-        noisy: See ``QHead``.
-        generator: Draws the weights.
-    """
-
-    def __init__(
-        self, spec: PolicySpec, *, num_atoms: int, dueling: bool, noisy: bool, generator: Generator | None = None
-    ) -> None:
-        super().__init__()
-        if spec.is_image:
-            self.trunk: nn.Module = ImageTrunk(spec.obs_shape, generator)
-            sizes = [self.trunk.num_features]
-        else:
-            self.trunk = nn.Identity()
-            sizes = [math.prod(spec.obs_shape)] + [spec.width] * spec.depth
-        self.head = QHead(
-            sizes, spec.action.sizes[0], num_atoms=num_atoms, dueling=dueling, noisy=noisy,
-            activation=spec.activation, generator=generator,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """For what ``Sight.normalize`` gave."""
-        q: Tensor = self.head(self.trunk(x))
-        return q
-
-    def resample(self, generator: Generator) -> None:
-        """Draws new noise, if there is any."""
-        self.head.resample(generator)
-
-
 class QPolicy(nn.Module):
     """Chooses actions by their values (an ``Agent``).
 
@@ -101,7 +65,7 @@ class QPolicy(nn.Module):
     """
 
     def __init__(
-        self, spec: PolicySpec, network: QNetwork, *, atoms: Tensor | None, is_quantile: bool, epsilon: float
+        self, spec: PolicySpec, network: QHead, *, atoms: Tensor | None, is_quantile: bool, epsilon: float
     ) -> None:
         super().__init__()
         self.spec, self.network, self.epsilon = spec, network, epsilon
@@ -137,6 +101,18 @@ class QPolicy(nn.Module):
         """Allowed actions, each as likely, ``[N]``, on the CPU."""
         check_mask(mask)
         return draw_evenly(num_envs, self.spec.action.sizes[0], mask, generator)
+
+
+def q_network(
+    spec: PolicySpec, *, num_atoms: int, dueling: bool, noisy: bool, generator: Generator | None = None
+) -> QHead:
+    """The network for a policy, for vectors or images; see ``QHead``."""
+    trunk = ImageTrunk(spec.obs_shape, generator) if spec.is_image else None
+    sizes = [math.prod(spec.obs_shape)] + [spec.width] * spec.depth if trunk is None else [trunk.num_features]
+    return QHead(
+        sizes, spec.action.sizes[0], num_atoms=num_atoms, dueling=dueling, noisy=noisy, activation=spec.activation,
+        trunk=trunk, generator=generator,
+    )
 
 
 def draw_evenly(num_envs: int, num_actions: int, mask: Tensor | None, generator: Generator | None) -> Tensor:

@@ -98,7 +98,6 @@ def quantile_loss(quantiles_t: Tensor, a_t: Tensor, target: Tensor, *, kappa: fl
     return (weight * huber(u, kappa)).mean(-1).sum(-1) / kappa
 
 
-@torch.no_grad()
 def allowed_values(q: Tensor, mask: Tensor | None) -> Tensor:
     """The values ``[B, A]`` with those of forbidden actions at the lowest number there is, to choose the best by.
 

@@ -95,10 +95,10 @@ def test_with_a_buffer_only_what_is_stored_is_drawn() -> None:
     rng, num_envs, capacity = np.random.default_rng(0), 2, 5
     buffer = ReplayBuffer(capacity, num_envs, Field((), torch.float32), Field((), torch.float32))
     priorities = Priorities((capacity + 1) * num_envs)
-    none = torch.zeros(num_envs, dtype=torch.bool)
+    none = np.zeros(num_envs, np.bool_)
     for t in range(17):
         obs = torch.full((num_envs,), float(t))
-        priorities.insert(buffer.add(obs, obs, obs, none, none, obs + 1, obs))
+        priorities.insert(buffer.add(obs, obs, obs.numpy(), none, none, obs + 1, obs))
         draw = priorities.sample(64, rng, beta=0.4)
         batch = buffer.gather(draw.places, gamma=1.0)
         assert set(batch.obs.tolist()) <= set(range(max(0, t - capacity + 1), t + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ class World:
     num_envs: int
     p_end: float
     rng: np.random.Generator
-    history: list[dict[str, Tensor]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     number: int = 0
 
     def __post_init__(self) -> None:
@@ -35,11 +36,11 @@ class World:
         return sign * torch.arange(self.number, self.number + self.num_envs, dtype=torch.float32).unsqueeze(1)
 
     def step(self, buffer: ReplayBuffer) -> None:
-        terminated = torch.from_numpy(self.rng.random(self.num_envs) < self.p_end)
-        truncated = torch.from_numpy(self.rng.random(self.num_envs) < self.p_end)
-        step = {
+        terminated = self.rng.random(self.num_envs) < self.p_end
+        truncated = self.rng.random(self.num_envs) < self.p_end
+        step: dict[str, Any] = {
             "obs": self.obs, "action": torch.from_numpy(self.rng.integers(0, 9, self.num_envs)),
-            "reward": torch.from_numpy(self.rng.integers(-4, 5, self.num_envs)).float(), "terminated": terminated,
+            "reward": self.rng.integers(-4, 5, self.num_envs).astype(np.float64), "terminated": terminated,
             "truncated": truncated, "next_obs": self._fresh(1), "final_obs": self._fresh(-1),
         }
         self.history.append(step)
@@ -120,8 +121,8 @@ def test_state_comes_back_and_goes_on_bit_for_bit(seed: int, before: int, after:
 def test_images_are_stored_as_bytes() -> None:
     buffer = ReplayBuffer(3, 2, Field((4, 8, 8), torch.uint8), Field((2,), torch.float32))
     images = torch.randint(0, 256, (2, 4, 8, 8), dtype=torch.uint8)
-    flags = torch.tensor([False, True])
-    places = buffer.add(images, torch.rand(2, 2), torch.rand(2), ~flags, flags, images, images + 1)
+    flags = np.array([False, True])
+    places = buffer.add(images, torch.rand(2, 2), np.ones(2), ~flags, flags, images, images + 1)
     batch = buffer.gather(places, gamma=0.9)
     assert batch.obs.dtype == torch.uint8
     assert torch.equal(batch.obs, images)
