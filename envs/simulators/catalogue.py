@@ -32,6 +32,8 @@ CATALOGUE = {
     "MountainCar-v0": Entry("mountain_car", "MOUNTAIN_CAR", 200, -110.0),
     "MountainCarContinuous-v0": Entry("mountain_car", "MOUNTAIN_CAR_CONTINUOUS", 999, 90.0),
     "Pendulum-v1": Entry("pendulum", "PENDULUM", 200),
+    "CartPoleNoVelocity-v1": Entry("cartpole", "CARTPOLE_NO_VELOCITY", 500, 475.0),
+    "PendulumNoVelocity-v1": Entry("pendulum", "PENDULUM_NO_VELOCITY", 200),
     "DoorKey-5x5-v0": Entry("grid_door_key", "DOOR_KEY_5", 250),
     "DoorKey-6x6-v0": Entry("grid_door_key", "DOOR_KEY_6", 360),
     "DoorKey-8x8-v0": Entry("grid_door_key", "DOOR_KEY_8", 640),
@@ -50,6 +52,7 @@ CATALOGUE = {
     "ProbeTruncation-v0": Entry("probes", "TRUNCATION", 5, 5.0),
     "ProbeMemory-v0": Entry("probes", "MEMORY", None, 1.0),
     "ProbeMask-v0": Entry("probes", "MASK", None, 8.0),
+    "ProbeMaskMemory-v0": Entry("probes", "MASK_MEMORY", None, 1.0),
     "ProbeContinuous-v0": Entry("probes", "CONTINUOUS", None, 0.0),
 }
 

@@ -22,12 +22,21 @@ from numpy.typing import NDArray
 
 from velodrome.envs.simulators.counter_random import uniform_pair
 from velodrome.envs.simulators.kernel import kernel
+from velodrome.envs.simulators.probe_masks import (
+    MASK_STEPS,
+    MEMORY_STEPS,
+    NUM_MASKED,
+    advance_mask,
+    advance_mask_memory,
+    allow_pair,
+    begin_mask,
+    begin_mask_memory,
+    sign,
+)
 from velodrome.envs.simulators.simulator import Bools, Counts, Floats, Floats32, Keys, Simulator
 
-_CONTEXT_STEPS = _MASK_STEPS = 8
-_MEMORY_STEPS = 4
+_CONTEXT_STEPS = 8
 _TRUNCATION_STEPS = 5
-_NUM_MASKED = 4
 
 Value = Callable[[NDArray[Any], float], float]
 Kernel = Callable[..., None]
@@ -42,13 +51,6 @@ class Probe:
     optimal_return: float
     value: Value | None
     flawed_return: float | None = None
-
-
-@kernel
-def sign(keys: Keys, counts: Counts, i: int) -> float:
-    """The next draw of environment ``i`` as -1 or 1."""
-    u, _ = uniform_pair(keys, counts, i)
-    return 1.0 if u < 0.5 else -1.0
 
 
 @kernel
@@ -171,59 +173,10 @@ def advance_memory(
     """Four steps; the cue is seen in the first only, and the last action is rewarded: 1 if it is the cue's, else -1."""
     for i in range(lo, hi):
         state[1, i] += 1.0
-        ended[i] = state[1, i] >= _MEMORY_STEPS
+        ended[i] = state[1, i] >= MEMORY_STEPS
         reward[i] = state[0, i] * (2.0 * actions[i] - 1.0) if ended[i] else 0.0
         obs[i, 0] = 0.0
-        obs[i, 1] = 1.0 if state[1, i] == _MEMORY_STEPS - 1 else 0.0
-
-
-@kernel
-def begin_mask(state: Floats, keys: Keys, counts: Counts, obs: Floats32, restart: Bools, lo: int, hi: int) -> None:
-    """``state``: the pair of allowed actions (0 to 5), the step, and a number that the next pairs come from."""
-    for i in range(lo, hi):
-        if restart[i]:
-            u, _ = uniform_pair(keys, counts, i)
-            state[2, i] = np.floor(u * 6.0**_MASK_STEPS)
-            state[1, i] = 0.0
-            next_pair(state, i)
-            obs[i, 0] = 0.0
-
-
-@kernel
-def next_pair(state: Floats, i: int) -> None:
-    """Takes the next digit to the base 6."""
-    rest = np.floor(state[2, i] / 6.0)
-    state[0, i] = state[2, i] - 6.0 * rest
-    state[2, i] = rest
-
-
-@kernel
-def pair(number: float) -> tuple[int, int]:
-    """The pairs of four actions in order: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)."""
-    if number < 3.0:
-        return 0, int(number) + 1
-    return (1, int(number) - 1) if number < 5.0 else (2, 3)
-
-
-@kernel
-def advance_mask(state: Floats, actions: Counts, obs: Floats32, reward: Floats, ended: Bools, lo: int, hi: int) -> None:
-    """Eight steps; reward 1 for the lower of the allowed actions, 0 for the higher, -1 for one that is not allowed."""
-    for i in range(lo, hi):
-        low, high = pair(state[0, i])
-        reward[i] = 1.0 if actions[i] == low else (0.0 if actions[i] == high else -1.0)
-        state[1, i] += 1.0
-        ended[i] = state[1, i] >= _MASK_STEPS
-        obs[i, 0] = 0.0
-        next_pair(state, i)
-
-
-@kernel
-def allow_pair(state: Floats, allowed: Bools, lo: int, hi: int) -> None:
-    """The mask of ``advance_mask``, which the observation doesn't show."""
-    for i in range(lo, hi):
-        low, high = pair(state[0, i])
-        for k in range(_NUM_MASKED):
-            allowed[i, k] = k in (low, high)
+        obs[i, 1] = 1.0 if state[1, i] == MEMORY_STEPS - 1 else 0.0
 
 
 @kernel
@@ -280,13 +233,16 @@ _ALL = (
     _probe("Memory", advance_memory, begin_memory, optimal=1.0, flawed=0.0, size=2, variables=2,
            value=None,
            catches="a recurrent state that is not kept, not reset, or lost between sampling and learning"),
-    _probe("Mask", advance_mask, begin_mask, optimal=float(_MASK_STEPS), flawed=0.0, variables=3,
-           actions=Discrete(_NUM_MASKED), mask=allow_pair, value=None,
+    _probe("Mask", advance_mask, begin_mask, optimal=float(MASK_STEPS), flawed=0.0, variables=3,
+           actions=Discrete(NUM_MASKED), mask=allow_pair, value=None,
            catches="action masks that are ignored, or applied in sampling but not in the loss"),
+    _probe("MaskMemory", advance_mask_memory, begin_mask_memory, optimal=1.0, flawed=0.0, size=2, variables=4,
+           actions=Discrete(NUM_MASKED), mask=allow_pair, value=None,
+           catches="masks of another step or another environment than the memory's"),
     _probe("Continuous", advance_continuous, begin_continuous, optimal=0.0, flawed=-1 / 3,
            actions=Box(-2.0, 2.0, (1,), np.float32), value=lambda obs, gamma: 0.0,
            catches="a continuous policy whose mean, scale or log-probability is wrong"),
 )
 PROBES = {probe.simulator.name: probe for probe in _ALL}
-VALUE, OBSERVATION, DISCOUNT, ACTION, CONTEXT, CREDIT, TRUNCATION, MEMORY, MASK, CONTINUOUS = (
+VALUE, OBSERVATION, DISCOUNT, ACTION, CONTEXT, CREDIT, TRUNCATION, MEMORY, MASK, MASK_MEMORY, CONTINUOUS = (
     probe.simulator for probe in _ALL)

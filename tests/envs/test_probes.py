@@ -32,14 +32,24 @@ def lowest_allowed(obs: np.ndarray, mask: np.ndarray, first: np.ndarray) -> np.n
     return mask.argmax(1)
 
 
+def remembered_order(obs: np.ndarray, mask: np.ndarray, first: np.ndarray) -> np.ndarray:
+    return np.where(first[:, 0] > 0, mask.argmax(1), 3 - mask[:, ::-1].argmax(1))
+
+
+def unmasked_order(obs: np.ndarray, mask: np.ndarray, first: np.ndarray) -> np.ndarray:
+    return np.where(first[:, 0] > 0, 0, 3)
+
+
 BEST: dict[str, Policy] = {
     "ProbeValue-v0": always(0), "ProbeObservation-v0": always(0), "ProbeDiscount-v0": always(0),
     "ProbeAction-v0": always(1), "ProbeContext-v0": of_obs, "ProbeCredit-v0": always(1),
     "ProbeTruncation-v0": always(0),
-    "ProbeMemory-v0": of_first, "ProbeMask-v0": lowest_allowed, "ProbeContinuous-v0": lambda obs, mask, first: obs,
+    "ProbeMemory-v0": of_first, "ProbeMask-v0": lowest_allowed, "ProbeMaskMemory-v0": remembered_order,
+    "ProbeContinuous-v0": lambda obs, mask, first: obs,
 }
 FLAWED: dict[str, Policy] = {
     "ProbeAction-v0": always(0), "ProbeContext-v0": always(1), "ProbeMemory-v0": of_obs, "ProbeMask-v0": always(0),
+    "ProbeMaskMemory-v0": unmasked_order,
     "ProbeCredit-v0": lambda obs, mask, first: np.arange(len(obs)) % 2,
     "ProbeContinuous-v0": lambda obs, mask, first: np.zeros_like(obs),
 }
@@ -99,3 +109,8 @@ def test_the_stated_value_is_the_discounted_sum(name: str) -> None:
 def test_no_constant_policy_does_better_with_masks_unseen() -> None:
     means = [np.mean(play("ProbeMask-v0", always(action))[0]) for action in range(4)]
     assert max(means) < 1.0
+
+
+def test_masks_without_memory_are_not_enough() -> None:
+    returns, _ = play("ProbeMaskMemory-v0", lowest_allowed)
+    assert np.mean(returns) == pytest.approx(0.0, abs=4 / np.sqrt(N))
