@@ -136,6 +136,12 @@ def _episodic_life(env: Any) -> Any:
     return EpisodicLife(env)
 
 
+def _no_velocity(env: Any) -> Any:
+    from velodrome.envs.wrappers_hidden import NoVelocity
+
+    return NoVelocity(env)
+
+
 def _noop_reset(env: Any, most: int = 30) -> Any:
     from velodrome.envs.wrappers_atari import NoopReset
 
@@ -172,6 +178,7 @@ _TABLE: dict[str, _Entry] = {
     "rescale_action": _Entry(_rescale_action, (float, float), 0, "rescale_action:-1,1"),
     "time_limit": _Entry(_time_limit, (int,), 1, "time_limit:1000 (steps)"),
     "episodic_life": _Entry(_episodic_life, (), 0, "episodic_life"),
+    "no_velocity": _Entry(_no_velocity, (), 0, "no_velocity"),
     "noop_reset": _Entry(_noop_reset, (int,), 0, "noop_reset:30 (at most)"),
     "max_and_skip": _Entry(_max_and_skip, (int,), 0, "max_and_skip:4 (frames)"),
     "fire_reset": _Entry(_fire_reset, (), 0, "fire_reset"),

@@ -292,3 +292,22 @@ def test_a_batch_can_be_closed_twice() -> None:
     env.close()
     env.close()
     assert velodrome.envs.__doc__ is not None
+
+
+@pytest.mark.parametrize(("name", "seen"), [("CartPole", [0, 2]), ("Pendulum", [0, 1])])
+def test_without_velocities_all_else_is_the_same(name: str, seen: list[int]) -> None:
+    whole, hidden = SimVectorEnv(f"{name}-v1", 8), SimVectorEnv(f"{name}NoVelocity-v1", 8)
+    whole.action_space.seed(2)
+    expected, _ = whole.reset(seed=1)
+    obs, _ = hidden.reset(seed=1)
+    assert hidden.single_observation_space.shape == (2,)
+    ended = 0
+    for _ in range(250):
+        np.testing.assert_array_equal(obs, expected[:, seen])
+        action = whole.action_space.sample()
+        expected, *rest = whole.step(action)
+        obs, *others = hidden.step(action)
+        for one, other in zip(rest[:3], others[:3], strict=True):
+            np.testing.assert_array_equal(one, other)
+        ended += int((rest[1] | rest[2]).sum())
+    assert ended > 0

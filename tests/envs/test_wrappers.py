@@ -181,3 +181,21 @@ def test_a_user_s_wrapper_sees_through_the_tracker() -> None:
 def test_video_needs_frames() -> None:
     with pytest.raises(EnvError, match=r"render_mode='rgb_array'"):
         make_envs(user.Counter, 1, mode="sync", wrappers=["video:out"])
+
+
+@pytest.mark.parametrize(("env_id", "seen"), [("CartPole-v1", [0, 2]), ("Pendulum-v1", [0, 1])])
+def test_velocities_are_hidden(env_id: str, seen: list[int]) -> None:
+    plain, hidden = gym.make(env_id), parse_wrappers("no_velocity")[0](gym.make(env_id))
+    expected, _ = plain.reset(seed=3)
+    obs, _ = hidden.reset(seed=3)
+    plain.action_space.seed(1)
+    for _ in range(8):
+        assert obs.tolist() == expected[seen].tolist()
+        assert hidden.observation_space.contains(obs)
+        action = plain.action_space.sample()
+        expected, obs = plain.step(action)[0], hidden.step(action)[0]
+
+
+def test_velocities_of_an_unknown_environment_are_not_guessed() -> None:
+    with pytest.raises(EnvError, match="velocities"):
+        make_envs(user.Counter, 1, mode="sync", wrappers=["no_velocity"])
