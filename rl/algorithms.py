@@ -13,6 +13,7 @@ from typing import Any
 
 from velodrome.errors import UsageError, nearest
 from velodrome.rl import settings
+from velodrome.rl.crossq_config import CrossQConfig
 from velodrome.rl.dqn_config import DQNConfig
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.presets import preset
@@ -26,10 +27,10 @@ OBJECTIVE = "velodrome.rl.training:train"
 """The objective of every training run."""
 GOAL = "maximize return"
 
-ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig}
+ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig, "crossq": CrossQConfig}
 """Each algorithm's config."""
 
-_LEARNING = {"ppo": "on_policy:OnPolicy", "dqn": "dqn:learning", "sac": "sac:learning"}
+_LEARNING = {"ppo": "on_policy:OnPolicy", "dqn": "dqn:learning", "sac": "sac:learning", "crossq": "crossq:learning"}
 """What makes each algorithm's ``Learning``, in this folder."""
 
 _MAX_STEPS = 10**12

@@ -1,4 +1,4 @@
-"""Batch renormalisation (Ioffe 2017), which CrossQ's critics need (Bhatt et al. 2024)."""
+"""Batch renormalisation (Ioffe 2017), which CrossQ's networks need (Bhatt et al. 2024)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ class BatchRenorm(nn.Module):
     ``eval()`` mode the running statistics are used. A learnt scale and shift follow.
 
     Args:
-        num_networks: M networks side by side, each with statistics of its own.
         num_features: H.
         momentum: What is kept of the running statistics at each update.
         warmup: Updates before r and d are used.
@@ -26,32 +25,37 @@ class BatchRenorm(nn.Module):
     """
 
     def __init__(
-        self, num_networks: int, num_features: int, *, momentum: float = 0.99, warmup: int = 100_000, max_r: float =
-        3.0, max_d: float = 5.0, eps: float = 1e-3,
+        self, num_features: int, *, momentum: float = 0.99, warmup: int = 100_000, max_r: float = 3.0,
+        max_d: float = 5.0, eps: float = 1e-3,
     ) -> None:
         super().__init__()
         self.momentum, self.warmup, self.max_r, self.max_d, self.eps = momentum, warmup, max_r, max_d, eps
-        shape = (num_networks, 1, num_features)
-        self.scale, self.shift = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        self.scale, self.shift = nn.Parameter(torch.ones(num_features)), nn.Parameter(torch.zeros(num_features))
         self.mean: Tensor
         self.variance: Tensor
         self.num_updates: Tensor
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("variance", torch.ones(num_features))
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[M, B, H]`` of ``[M, B, H]``; in training, B is at least 2."""
+    @property
+    def is_warm(self) -> bool:
+        """Whether r and d are used."""
+        return int(self.num_updates) >= self.warmup
+
+    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """``[B, H]`` of ``[B, H]``; in training, B is at least 2. If ``frozen``, gradients flow to x alone."""
+        scale, shift = (self.scale.detach(), self.shift.detach()) if frozen else (self.scale, self.shift)
         if not self.training:
-            return (x - self.mean) * (self.variance + self.eps).rsqrt() * self.scale + self.shift
-        variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+            return (x - self.mean) * (self.variance + self.eps).rsqrt() * scale + shift
+        variance, mean = torch.var_mean(x, 0, correction=0)
         std = (variance + self.eps).sqrt()
         r, d = self._corrections(mean, std)
         with torch.no_grad():
             self.mean.lerp_(mean, 1.0 - self.momentum)
             self.variance.lerp_(variance, 1.0 - self.momentum)
             self.num_updates += 1
-        return ((x - mean) / std * r + d) * self.scale + self.shift
+        return ((x - mean) / std * r + d) * scale + shift
 
     @torch.no_grad()
     def _corrections(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

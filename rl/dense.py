@@ -52,7 +52,7 @@ class Mlp(nn.Module):
             nn.init.orthogonal_(weight, gain if i == last else _HIDDEN_GAIN, generator=generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(num_out)))
-        self._workspaces: dict[tuple[int, torch.dtype], _Workspace] = {}
+        self._workspaces: dict[tuple[int, torch.dtype, str], _Workspace] = {}
         self._layers: tuple[list[Tensor], list[Tensor]] | None = None
         self._frozen_layers: tuple[list[Tensor], list[Tensor]] = [], []
 
@@ -62,18 +62,12 @@ class Mlp(nn.Module):
             self._layers = list(self.weights), list(self.biases)
             self._frozen_layers = [w.detach() for w in self.weights], [b.detach() for b in self.biases]
         weights, biases = self._frozen_layers if frozen else self._layers
-        if x.device.type != "cpu" or not torch.is_grad_enabled():
-            return _plain(x, weights, biases, self.activation)
-        result: Tensor = _ByHand.apply(x, self._workspace(x), self.activation, *weights, *biases)  # type: ignore[no-untyped-call]  # torch
-        return result
-
-    def _workspace(self, x: Tensor) -> _Workspace:
-        key = len(x), x.dtype
-        if key not in self._workspaces:
-            while len(self._workspaces) >= _MAX_WORKSPACES:
-                del self._workspaces[next(iter(self._workspaces))]
-            self._workspaces[key] = _Workspace(x, [len(b) for b in self.biases])
-        return self._workspaces[key]
+        if x.device.type != "cpu":
+            return plain(x, weights, biases, self.activation)
+        if not torch.is_grad_enabled():
+            hidden = _workspace(self._workspaces, x, biases, of="no grad").hidden
+            return _forward(x, weights, biases, hidden, self.activation)
+        return by_hand(x, weights, biases, self.activation, self._workspaces)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_workspaces": {}, "_layers": None, "_frozen_layers": ([], [])}
@@ -85,6 +79,27 @@ class Mlp(nn.Module):
         return self
 
 
+def by_hand(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str,
+    workspaces: dict[tuple[int, torch.dtype, str], _Workspace],
+) -> Tensor:
+    """``plain`` on a CPU as one node of the graph, whose arrays are kept in ``workspaces``; see ``Mlp``."""
+    space = _workspace(workspaces, x, biases, of="grad")
+    result: Tensor = _ByHand.apply(x, space, activation, *weights, *biases)  # type: ignore[no-untyped-call]  # torch
+    return result
+
+
+def _workspace(
+    workspaces: dict[tuple[int, torch.dtype, str], _Workspace], x: Tensor, biases: Sequence[Tensor], *, of: str
+) -> _Workspace:
+    key = len(x), x.dtype, of
+    if key not in workspaces:
+        while len(workspaces) >= _MAX_WORKSPACES:
+            del workspaces[next(iter(workspaces))]
+        workspaces[key] = _Workspace(x, [len(b) for b in biases])
+    return workspaces[key]
+
+
 class _Workspace:
     """The arrays of one batch size: each hidden layer's output, and the gradient by it."""
 
@@ -94,11 +109,30 @@ class _Workspace:
         self.num_uses = 0
 
 
-def _plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str) -> Tensor:
+def plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str) -> Tensor:
+    """The network's output ``[B, d_out]``, by the framework's own operations."""
     activate = torch.tanh if activation == "tanh" else torch.relu
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         x = activate(torch.addmm(bias, x, weight.t()))
     return torch.addmm(biases[-1], x, weights[-1].t())
+
+
+def _forward(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], hidden: Sequence[Tensor], activation: str
+) -> Tensor:
+    """The network's output; what its hidden layers give goes to ``hidden``."""
+    activate = torch.tanh_ if activation == "tanh" else torch.relu_
+    for weight, bias, out in zip(weights[:-1], biases[:-1], hidden, strict=True):
+        x = activate(torch.addmm(bias, x, weight.t(), out=out))
+    return torch.addmm(biases[-1], x, weights[-1].t())
+
+
+def add_product(gradient: Tensor | None, a: Tensor, b: Tensor) -> Tensor | None:
+    """The product ``a b``, for the graph to keep; where there is a gradient already, added to that at once: None."""
+    if gradient is None:
+        return torch.mm(a, b)
+    gradient.addmm_(a, b)
+    return None
 
 
 class _ByHand(torch.autograd.Function):
@@ -111,10 +145,7 @@ class _ByHand(torch.autograd.Function):
         space.num_uses += 1
         ctx.inputs, ctx.weights, ctx.space, ctx.use = [x, *space.hidden], weights, space, space.num_uses
         ctx.activation = activation
-        activate = torch.tanh_ if activation == "tanh" else torch.relu_
-        for weight, bias, out in zip(weights[:-1], biases[:-1], space.hidden, strict=True):
-            x = activate(torch.addmm(bias, x, weight.t(), out=out))
-        return torch.addmm(biases[-1], x, weights[-1].t())
+        return _forward(x, weights, biases, space.hidden, activation)
 
     @staticmethod
     @once_differentiable
@@ -127,7 +158,7 @@ class _ByHand(torch.autograd.Function):
         d_biases: list[Tensor | None] = [None] * len(weights)
         for layer in range(len(weights) - 1, -1, -1):
             if learns:
-                d_weights[layer] = torch.mm(gradient.t(), inputs[layer])
+                d_weights[layer] = add_product(weights[layer].grad, gradient.t(), inputs[layer])
                 d_biases[layer] = gradient.sum(0)
             if layer:
                 out = ctx.space.gradients[layer - 1]

@@ -10,17 +10,22 @@ from torch import Tensor, nn
 from velodrome.errors import Diverged
 
 
-def check_finite(parts: Mapping[str, Tensor], modules: Mapping[str, nn.Module], *, where: str) -> None:
-    """Raises Diverged with the first that is not finite: of the parts, then weights, then gradients; there is one.
+def check_finite(
+    inputs: Mapping[str, Tensor], modules: Mapping[str, nn.Module], results: Mapping[str, Tensor] | None = None, *,
+    where: str,
+) -> None:
+    """Raises Diverged with the first that is not finite: there is one.
 
     Args:
-        parts: Tensors by name, in the order in which they were computed.
-        modules: Whose weights and gradients, by name.
+        inputs: Tensors by name; looked at first.
+        modules: Whose weights come next, and whose gradients come last, by name.
+        results: What was computed with them, in that order.
         where: Ends the message: ``"in update 12"``.
     """
-    named: list[tuple[str, Tensor | None]] = list(parts.items())
+    named: list[tuple[str, Tensor | None]] = list(inputs.items())
     for owner, module in modules.items():
         named += [(f"weights {owner}.{name}", p) for name, p in module.named_parameters()]
+    named += (results or {}).items()
     for owner, module in modules.items():
         named += [(f"gradient of {owner}.{name}", p.grad) for name, p in module.named_parameters()]
     for name, tensor in named:

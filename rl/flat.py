@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 
 class FlatAdam:
@@ -27,10 +28,13 @@ class FlatAdam:
         self, module: nn.Module, lr: float, max_grad_norm: float = 0.0, *, betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
+        self.module = module
         self.weights: nn.Parameter = flatten(module)
         self.lr, self.lr_scale = lr, 1.0
         self._max_norm = max_grad_norm
-        self._adam = torch.optim.Adam([self.weights], lr=lr, betas=betas, eps=eps, fused=True)
+        self._betas, self._eps = betas, eps
+        self._first, self._second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self._num_steps = torch.zeros((), device=self.weights.device)
 
     def descend(self, loss: Tensor) -> float:
         """A step down the loss, and the gradient's length. Where that is not finite nothing changes: find the cause."""
@@ -43,20 +47,32 @@ class FlatAdam:
             return norm
         if 0.0 < self._max_norm < norm:
             gradient.mul_(self._max_norm / (norm + 1e-6))
-        self._adam.param_groups[0]["lr"] = self.lr * self.lr_scale
-        self._adam.step()
+        with torch.no_grad():
+            adam(
+                [self.weights], [gradient], [self._first], [self._second], [], [self._num_steps], fused=True,
+                amsgrad=False, beta1=self._betas[0], beta2=self._betas[1], lr=self.lr * self.lr_scale,
+                weight_decay=0.0, eps=self._eps, maximize=False,
+            )
         return norm
 
     def state(self) -> dict[str, Any]:
-        """What ``load`` needs."""
-        return {"weights": self.weights.detach().clone(), "adam": self._adam.state_dict(), "lr_scale": self.lr_scale}
+        """What ``load`` needs, the module's buffers included."""
+        return {
+            "weights": self.weights.detach().clone(), "first": self._first.clone(), "second": self._second.clone(),
+            "num_steps": self._num_steps.clone(), "lr_scale": self.lr_scale,
+            "buffers": {name: part.clone() for name, part in self.module.named_buffers()},
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state."""
         with torch.no_grad():
             self.weights.copy_(state["weights"])
-        self._adam.load_state_dict(state["adam"])
+        self._first.copy_(state["first"])
+        self._second.copy_(state["second"])
+        self._num_steps.copy_(state["num_steps"])
         self.lr_scale = state["lr_scale"]
+        for name, part in self.module.named_buffers():
+            part.copy_(state["buffers"][name])
 
 
 def flatten(module: nn.Module) -> nn.Parameter:

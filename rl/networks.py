@@ -1,19 +1,19 @@
-"""The bodies of policies and value functions: a multilayer perceptron and a convolutional network.
+"""The convolutional network of policies and value functions, and what layers begin with.
 
-Plain modules from observations to features, initialised orthogonally with zero biases (Saxe et al. 2014). Every
+From observations to features, initialised orthogonally with zero biases (Saxe et al. 2014). Every
 module takes the generator that draws its weights, and none touches torch's global one. Any leading shape ``[...]``
 is a batch.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from velodrome.errors import UsageError, nearest
 
@@ -37,40 +37,11 @@ def linear(num_in: int, num_out: int, *, gain: float, generator: Generator | Non
     return orthogonal(uninitialised(nn.Linear, num_in, num_out), gain, generator)
 
 
-class MLP(nn.Module):
-    """Linear layers, each with its activation.
-
-    Args:
-        num_in: Size of an observation.
-        sizes: Units of each layer; at least one layer.
-        activation: ``"tanh"`` or ``"relu"``.
-        generator: Draws the weights.
-    """
-
-    def __init__(
-        self, num_in: int, sizes: Sequence[int], *, activation: str = "tanh", generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        make = activation_named(activation)
-        if not sizes:
-            raise UsageError("A network needs at least one layer", given="sizes=()", allowed="such as (64, 64)")
-        self.num_features = sizes[-1]
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise((num_in, *sizes)):
-            layers += [linear(before, after, gain=math.sqrt(2.0), generator=generator), make()]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """Features ``[..., num_features]`` of observations ``[..., num_in]``."""
-        features: Tensor = self.layers(obs)
-        return features
-
-
 class CNN(nn.Module):
     """Convolutions and one linear layer, each with a ReLU (Mnih et al. 2015, "Nature CNN", by default).
 
-    Weights and activations are channels-last, which is what the processor's kernels like. uint8 images are divided
-    by 255; those of other types are taken as they are.
+    Weights and activations are channels-last, which is what the processor's kernels like, and images that lie so in
+    memory are not moved. uint8 images are divided by 255; those of other types are taken as they are.
 
     Args:
         shape: ``(C, H, W)`` of an image. Channels come first; a stack of frames is channels.
@@ -92,7 +63,7 @@ class CNN(nn.Module):
         layers: list[nn.Module] = []
         for filters, size, stride in convolutions:
             convolution = uninitialised(nn.Conv2d, channels, filters, size, stride)
-            layers += [orthogonal(convolution, math.sqrt(2.0), generator), nn.ReLU()]
+            layers += [orthogonal(convolution, math.sqrt(2.0), generator), nn.ReLU(inplace=True)]
             channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
             if height < 1 or width < 1:
                 raise UsageError("An image is too small for its network", given=f"(C, H, W) = {shape}",
@@ -106,9 +77,11 @@ class CNN(nn.Module):
         """Features ``[..., num_features]`` of images ``[..., C, H, W]``, uint8, bool or float."""
         batch = obs.shape[:-3]
         images = obs.reshape(-1, *obs.shape[-3:]).to(self.linear.weight.dtype, memory_format=torch.channels_last)
-        if obs.dtype == torch.uint8:
-            images = images.mul_(1.0 / 255.0)
-        features: Tensor = self.linear(self.convolutions(images).flatten(1)).relu_()
+        first: Any = self.convolutions[0]
+        # The weights are scaled rather than the images: they are a thousandth of the numbers.
+        weight = first.weight / 255.0 if obs.dtype == torch.uint8 else first.weight
+        maps = self.convolutions[1:](functional.conv2d(images, weight, first.bias, first.stride))
+        features: Tensor = self.linear(maps.flatten(1)).relu_()
         return features.view(*batch, self.num_features)
 
 

@@ -21,9 +21,10 @@ from velodrome.rl.flat import FlatAdam
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.replay import Transitions
 from velodrome.rl.sac_config import SACConfig
-from velodrome.rl.sac_losses import actor_loss, critic_loss, soft_target, temperature_loss
+from velodrome.rl.sac_losses import actor_loss, critic_loss, soft_target
 from velodrome.rl.sight import Sight
 from velodrome.rl.squashed_policy import SquashedPolicy, check_actions, check_vectors
+from velodrome.rl.temperature import Temperature
 from velodrome.seeding import derive
 
 
@@ -64,15 +65,13 @@ class SAC:
         self.policy_step = FlatAdam(self.policy, config.lr, config.max_grad_norm)
         self.critic_step = FlatAdam(self.critics, config.critic_lr, config.max_grad_norm)
         self.target_weights = FlatAdam(self.targets, 0.0).weights
-        temperature = nn.Module()
-        start = math.log(config.alpha or config.alpha_init)
-        temperature.log_alpha = nn.Parameter(torch.tensor(start, device=self.device))
-        self.log_alpha: Tensor = temperature.log_alpha
-        self.alpha_step = FlatAdam(temperature, config.lr)
-        self.target_entropy = -config.entropy_scale * num_actions
+        self.temperature = Temperature(
+            fixed=config.alpha, start=config.alpha_init, target_entropy=-config.entropy_scale * num_actions,
+            lr=config.lr, device=self.device,
+        )
         self.generator = Generator(self.device).manual_seed(derive(seed, "policy noise"))
         self.updates_done = 0
-        self._last_figures = [0.0, 0.0, float(config.alpha or config.alpha_init)]
+        self._last_figures = [0.0, 0.0, self.temperature.value]
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
@@ -89,7 +88,7 @@ class SAC:
         """
         config, policy = self.config, self.policy
         x, x_next = policy.sight.normalize(batch.obs), policy.sight.normalize(batch.next_obs)
-        alpha = float(self.log_alpha.detach().exp())
+        alpha = self.temperature.value
         # What the critics should say.
         with torch.no_grad():
             next_action, next_log_prob = policy.sample(x_next, self.generator)
@@ -99,7 +98,7 @@ class SAC:
         q = _values(self.critics, x, batch.action)
         loss = critic_loss(q, target)
         if not math.isfinite(self.critic_step.descend(loss)):
-            self._explain("critics", self.critics, batch, target=target, loss=loss)
+            self._explain(batch, target=target, loss=loss)
         self.target_weights.data.lerp_(self.critic_step.weights.data, config.tau)
         self.updates_done += 1
         if self.updates_done % config.policy_every == 0:
@@ -111,27 +110,28 @@ class SAC:
         action, log_prob = self.policy.sample(x, self.generator)
         loss = actor_loss(_values(self.critics, x, action, frozen=True), log_prob, alpha)
         if not math.isfinite(self.policy_step.descend(loss)):
-            self._explain("policy", self.policy, batch, loss=loss)
-        if not self.config.alpha:
-            self.alpha_step.descend(temperature_loss(self.log_alpha, log_prob, self.target_entropy))
+            self._explain(batch, loss=loss)
+        self.temperature.update(log_prob)
         self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
 
-    def _explain(self, what: str, module: nn.Module, batch: Transitions, **more: Tensor) -> None:
+    def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""
-        parts = {"observations": batch.obs, "actions": batch.action, "rewards": batch.reward,
-                 "next observations": batch.next_obs, **more}
-        check_finite(parts, {what: module}, where=f"in update {self.updates_done + 1}")
+        inputs = {"observations": batch.obs, "actions": batch.action, "rewards": batch.reward,
+                  "next observations": batch.next_obs}
+        modules = {"policy": self.policy, "critics": self.critics}
+        check_finite(inputs, modules, results, where=f"in update {self.updates_done + 1}")
 
     def soften(self, rollback: int) -> None:
         """Halves the learning rates for each rollback, and draws otherwise than before."""
-        for step in (self.policy_step, self.critic_step, self.alpha_step):
+        for step in (self.policy_step, self.critic_step, self.temperature.adam):
             step.lr_scale = 0.5**rollback
         self.generator.manual_seed(derive(self.seed, "policy noise", "rollback", rollback))
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""
         return {
-            "policy": self.policy_step.state(), "critics": self.critic_step.state(), "alpha": self.alpha_step.state(),
+            "policy": self.policy_step.state(), "critics": self.critic_step.state(),
+            "temperature": self.temperature.state(),
             "targets": self.target_weights.detach().clone(), "sight": self.policy.sight.state(),
             "generator": self.generator.get_state(), "updates_done": self.updates_done, "figures": self._last_figures,
         }
@@ -140,7 +140,7 @@ class SAC:
         """Goes on from a state, bit for bit on a CPU."""
         self.policy_step.load(state["policy"])
         self.critic_step.load(state["critics"])
-        self.alpha_step.load(state["alpha"])
+        self.temperature.load(state["temperature"])
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
         self.generator.set_state(state["generator"])

@@ -17,11 +17,9 @@ from velodrome.errors import UsageError
 from velodrome.rl.agent import ForgetfulPlayer, Player
 from velodrome.rl.gaussians import SquashedGaussian
 from velodrome.rl.sight import Sight
+from velodrome.rl.squash import sample_squashed, squashed
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-LOG_STD_RANGE = (-20.0, 2.0)
-"""What a squashed Gaussian's log standard deviation is clamped to (Haarnoja et al. 2018, their code)."""
 
 
 class SquashedPolicy(nn.Module):
@@ -41,8 +39,11 @@ class SquashedPolicy(nn.Module):
 
     def forward(self, x: Tensor) -> SquashedGaussian:
         """The distribution of actions for normalised observations ``[B, D]``."""
-        mean, log_std = self.body(x).chunk(2, -1)
-        return SquashedGaussian(mean, log_std.clamp(*LOG_STD_RANGE))
+        return squashed(self.body(x))
+
+    def sample(self, x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Actions ``[B, K]`` and their log-densities ``[B]``; gradients flow through both."""
+        return sample_squashed(self.body(x), generator)
 
     def act(self, x: Tensor, mask: Tensor | None = None) -> SquashedGaussian:
         """The same; there are no masks for continuous actions."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from velodrome.errors import UsageError
-from velodrome.rl.dense import Mlp, _plain
+from velodrome.rl.dense import Mlp, plain
 
 
 def in_torch(mlp: Mlp) -> nn.Sequential:
@@ -55,7 +55,7 @@ def test_gradients_reach_the_input_where_it_wants_them(activation: str, frozen: 
     x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     mlp(x, frozen=frozen).square().sum().backward()
     parameters = [*mlp.weights, *mlp.biases]
-    expected = torch.autograd.grad(_plain(x, list(mlp.weights), list(mlp.biases), activation).square().sum(),
+    expected = torch.autograd.grad(plain(x, list(mlp.weights), list(mlp.biases), activation).square().sum(),
                                    [x, *parameters])
     torch.testing.assert_close(x.grad, expected[0])
     for p, gradient in zip(parameters, expected[1:], strict=True):

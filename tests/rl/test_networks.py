@@ -1,42 +1,32 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from velodrome.errors import UsageError
 from velodrome.rl.batch_renorm import BatchRenorm
-from velodrome.rl.critics import CriticEnsemble
-from velodrome.rl.distributions import Categorical, MultiBinary, MultiDiscrete
-from velodrome.rl.gaussians import DiagonalGaussian, SquashedGaussian
-from velodrome.rl.heads import LOG_STD_RANGE, SquashedGaussianHead, ValueHead, policy_head
-from velodrome.rl.networks import CNN, MINATAR, MLP, linear
+from velodrome.rl.dense import Mlp
+from velodrome.rl.networks import CNN, MINATAR, linear
 from velodrome.rl.q_head import NoisyLinear, QHead
 from velodrome.rl.recurrent import LSTMCore, LSTMState
+from velodrome.rl.renorm_mlp import RenormMlp
 
 
 def seeded(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def layout(kind: str, shape: tuple[int, ...] = (), sizes: tuple[int, ...] = (), bound: float = 1.0) -> Any:
-    return SimpleNamespace(kind=kind, shape=shape, sizes=sizes, low=np.full(shape, -bound), high=np.full(shape, bound))
-
-
 MAKERS: list[Any] = [
-    lambda g: MLP(4, (8, 8), generator=g),
+    lambda g: Mlp([4, 8, 8], generator=g),
     lambda g: CNN((1, 10, 10), convolutions=MINATAR, num_features=8, generator=g),
     lambda g: LSTMCore(3, 5, generator=g),
-    lambda g: policy_head(layout("discrete", sizes=(3,)), 6, generator=g),
-    lambda g: policy_head(layout("box", (2,)), 6, squashed=True, generator=g),
     lambda g: QHead([4, 5], 3, num_atoms=2, dueling=True, noisy=True, generator=g),
     lambda g: QHead([4, 5], 3, generator=g),
-    lambda g: CriticEnsemble(5, (8,), generator=g),
+    lambda g: RenormMlp([5, 8, 1], generator=g),
 ]
 
 
@@ -57,17 +47,6 @@ def test_orthogonal_weights() -> None:
     layer = linear(5, 3, gain=2.0, generator=seeded())
     torch.testing.assert_close(layer.weight @ layer.weight.t(), 4.0 * torch.eye(3))
     assert layer.bias.tolist() == [0.0, 0.0, 0.0]
-
-
-def test_mlp_written_out() -> None:
-    net, x = MLP(3, (4, 2), activation="tanh", generator=seeded()), torch.randn(5, 2, 3, generator=seeded())
-    first, second = (layer for layer in net.layers if isinstance(layer, nn.Linear))
-    by_hand = ((x @ first.weight.t() + first.bias).tanh() @ second.weight.t() + second.bias).tanh()
-    torch.testing.assert_close(net(x), by_hand)
-    with pytest.raises(UsageError, match="Did you mean 'relu'"):
-        MLP(3, (4,), activation="rely")
-    with pytest.raises(UsageError, match="at least one layer"):
-        MLP(3, ())
 
 
 def test_nature_cnn() -> None:
@@ -158,54 +137,6 @@ def test_lstm_in_pieces_is_lstm_at_once() -> None:
     torch.testing.assert_close(tuple(state), tuple(last))
 
 
-@pytest.mark.parametrize(("actions", "squashed", "kind", "shape"), [
-    (layout("discrete", (), (5,)), False, Categorical, ()),
-    (layout("multi_discrete", (2,), (2, 3)), False, MultiDiscrete, (2,)),
-    (layout("multi_binary", (2, 2)), False, MultiBinary, (4,)),
-    (layout("box", (3,), bound=math.inf), False, DiagonalGaussian, (3,)),
-    (layout("box", (3,)), True, SquashedGaussian, (3,)),
-])
-def test_heads(actions: Any, squashed: bool, kind: type, shape: tuple[int, ...]) -> None:
-    head = policy_head(actions, 6, squashed=squashed, generator=seeded())
-    features = torch.randn(7, 2, 6, generator=seeded())
-    pi = head(features)
-    assert type(pi) is kind
-    action = pi.sample(seeded())
-    assert action.shape == (7, 2, *shape)
-    assert pi.log_prob(action).shape == (7, 2)
-    loss = pi.log_prob(action).sum()
-    loss.backward()
-    assert all(p.grad is not None for p in head.parameters())
-    assert ValueHead(6)(features).shape == (7, 2)
-
-
-def test_a_new_policy_is_nearly_uniform() -> None:
-    pi = policy_head(layout("discrete", (), (4,)), 64, generator=seeded())(torch.randn(100, 64, generator=seeded()))
-    torch.testing.assert_close(pi.probs, torch.full((100, 4), 0.25), atol=0.02, rtol=0)
-
-
-def test_masks_reach_the_distribution() -> None:
-    features = torch.zeros(1, 6)
-    one = policy_head(layout("discrete", (), (3,)), 6)(features, torch.tensor([[True, False, True]]))
-    assert one.probs[0, 1].tolist() == 0.0
-    mask = torch.tensor([[True, False, False, True, True]])
-    two = policy_head(layout("multi_discrete", (2,), (2, 3)), 6)(features, mask)
-    assert two.log_prob(torch.tensor([[1, 1]])).tolist() == [-math.inf]
-
-
-def test_a_squashed_deviation_stays_in_range() -> None:
-    head = SquashedGaussianHead(2, 1, generator=seeded())
-    log_std = head(torch.tensor([[1e6, 1e6], [-1e6, -1e6]])).before_tanh.log_std.flatten()
-    assert sorted(log_std.tolist()) == list(LOG_STD_RANGE)
-
-
-def test_actions_that_no_head_serves() -> None:
-    with pytest.raises(UsageError, match=r"allowed: discrete, multi_discrete"):
-        policy_head(layout("text"), 4)
-    with pytest.raises(UsageError, match="needs bounds"):
-        policy_head(layout("box", (1,), bound=math.inf), 4, squashed=True)
-
-
 def test_dueling_heads_keep_the_mean_for_the_value() -> None:
     head, x = QHead([6, 7], 3, dueling=True, generator=seeded()), torch.randn(5, 6, generator=seeded())
     raw = head.layers(x)
@@ -252,54 +183,30 @@ def test_noise_is_renewed_when_asked() -> None:
     assert float(draws.square().mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.01)  # E f(e)^2 = E |e|
 
 
-@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-def test_an_ensemble_is_its_members(norm: str) -> None:
-    critics = CriticEnsemble(5, (8, 8), num_critics=3, norm=norm, generator=seeded())
-    obs, action = torch.randn(4, 3, generator=seeded()), torch.randn(4, 2, generator=seeded())
-    q = critics(obs, action)
-    assert q.shape == (3, 4)
-    for m in range(3):
-        x = torch.cat([obs, action], -1)
-        for i in range(3):
-            if norm == "batch":
-                x = nn.functional.batch_norm(x, None, None, training=True, eps=1e-3)
-            x = x @ critics.weights[i][m] + critics.biases[i][m]
-            if i < 2:
-                x = nn.functional.layer_norm(x, (8,)) if norm == "layer" else x
-                x = x.relu()
-        torch.testing.assert_close(q[m], x.squeeze(-1))
-    assert not torch.allclose(q[0], q[1])
-
-
-def test_a_normalisation_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'layer'"):
-        CriticEnsemble(5, norm="layers")
-
-
 def test_batch_renorm_begins_as_batch_norm() -> None:
-    ours, theirs = BatchRenorm(1, 3), nn.BatchNorm1d(3, eps=1e-3, momentum=0.01)
+    ours, theirs = BatchRenorm(3), nn.BatchNorm1d(3, eps=1e-3, momentum=0.01)
     for i in range(5):
-        x = torch.randn(1, 6, 3, generator=seeded(i)) * 2 + 1
-        torch.testing.assert_close(ours(x)[0], theirs(x[0]))
-    torch.testing.assert_close(ours.mean.flatten(), theirs.running_mean)
+        x = torch.randn(6, 3, generator=seeded(i)) * 2 + 1
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.mean, theirs.running_mean)
 
 
 def test_batch_renorm_trains_on_what_it_will_evaluate() -> None:
     """As long as r and d are within their bounds; then they are clipped."""
-    norm = BatchRenorm(2, 3, warmup=0)
+    norm = BatchRenorm(3, warmup=0)
     nn.init.normal_(norm.scale, generator=seeded(9))
-    x = torch.randn(2, 6, 3, generator=seeded())
+    x = torch.randn(6, 3, generator=seeded())
     evaluated = norm.eval()(x)
     torch.testing.assert_close(norm.train()(x), evaluated)
-    far = BatchRenorm(1, 1, warmup=0, eps=0.0)
-    got = far(torch.tensor([[[90.0], [110.0]]])).flatten().tolist()  # -1, 1 times 3 (10 clipped) plus 5 (100 clipped)
+    far = BatchRenorm(1, warmup=0, eps=0.0)
+    got = far(torch.tensor([[90.0], [110.0]])).flatten().tolist()  # -1, 1 times 3 (10 clipped) plus 5 (100 clipped)
     assert got == pytest.approx([2.0, 8.0])
 
 
 def test_batch_renorm_by_hand() -> None:
     """Batch 0, 4: mean 2, variance 4. Momentum 0.5: running mean 0 -> 1, running variance 1 -> 2.5."""
-    norm = BatchRenorm(1, 1, momentum=0.5, eps=0.0)
-    assert norm(torch.tensor([[[0.0], [4.0]]])).flatten().tolist() == [-1.0, 1.0]
+    norm = BatchRenorm(1, momentum=0.5, eps=0.0)
+    assert norm(torch.tensor([[0.0], [4.0]])).flatten().tolist() == [-1.0, 1.0]
     assert (norm.mean.item(), norm.variance.item(), int(norm.num_updates)) == (1.0, 2.5, 1)
-    evaluated = norm.eval()(torch.tensor([[[1.0], [1.0 + math.sqrt(2.5)]]])).flatten()
+    evaluated = norm.eval()(torch.tensor([[1.0], [1.0 + math.sqrt(2.5)]])).flatten()
     assert evaluated.tolist() == pytest.approx([0.0, 1.0])
