@@ -38,7 +38,7 @@ class CrossQConfig:
     entropy_scale: float = setting(1.0, "The entropy aimed at, in units of minus the number of actions.",
                                    Float(-1e3, 1e3), search=Choice(0.5, 1.0))
     width: int = setting(256, "Units of each hidden layer of the policy.", Int(1, 65_536))
-    critic_width: int = setting(512, "Units of each hidden layer of the critics; the paper has 2048.", Int(1, 65_536),
+    critic_width: int = setting(256, "Units of each hidden layer of the critics; the paper has 2048.", Int(1, 65_536),
                                 search=Choice(256, 512, 1024))
     depth: int = setting(2, "Hidden layers of each.", Int(1, 64))
     renorm_warmup: int = setting(100_000, "Gradient steps before the renormalisation's corrections begin.",
