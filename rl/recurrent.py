@@ -81,9 +81,7 @@ class LSTMCore(nn.Module):
             ``[T, N, H]``, and the state after the last step.
         """
         if x_t.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):
-                x_t = x_t.to(state.h.dtype)
-                features_t, c = LSTMByHand.apply(x_t, *state, start_t, *self.lstm.all_weights[0])  # type: ignore[no-untyped-call]  # torch
+            features_t, c = LSTMByHand.apply(x_t, *state, start_t, *self.lstm.all_weights[0])  # type: ignore[no-untyped-call]  # torch
             return features_t, LSTMState(features_t[-1], c)
         return self.in_pieces(x_t, state, start_t)
 
