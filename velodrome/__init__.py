@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from velodrome.api import create_study, load_study, open_store, resume, sweep, train
     from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
+    from velodrome.replicates import Replicates
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep", "train"),
     "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
+    "velodrome.replicates": ("Replicates",),
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
@@ -45,8 +47,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Space", "Study", "Trial",
-    "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep", "train",
+    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Space", "Study",
+    "Trial", "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep", "train",
 ]
 
 

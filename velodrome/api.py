@@ -110,6 +110,8 @@ def train(
     *,
     steps: int = 100_000,
     seed: int | None = None,
+    seeds: int = 1,
+    workers: int | None = None,
     name: str | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str = "process",
@@ -118,13 +120,17 @@ def train(
     progress: bool | Callable[[Progress], None] = True,
     **settings: Any,
 ) -> Study:
-    """Trains an agent, as a study of one trial, and returns the study; ``study.best.value`` is the mean return.
+    """Trains an agent, as a study of one trial a seed, and returns the study; ``study.best.value`` is the mean return.
+
+    ``velo.Replicates.of([trial.value for trial in study.trials])`` sums up several seeds.
 
     Args:
-        algo: The algorithm: ``ppo``.
+        algo: The algorithm: ``ppo``, ``dqn``, ``sac`` or ``crossq``.
         env: The environment: a Gymnasium id, ``"module:Name-v0"`` or ``"file.py:ClassName"``.
         steps: Environment steps to train for.
         seed: Everything random derives from it; drawn and kept with the study where none is given.
+        seeds: How often to train, each time with another seed, derived from that.
+        workers: How many of these run at once; by default as many as fit.
         name: The study's name; by default the algorithm's and the environment's, with a number where that is taken.
         store: The results store.
         executor: ``process`` or ``inline``.
@@ -141,9 +147,9 @@ def train(
     """
     env = known_env(env)
     return sweep(
-        OBJECTIVE, training_space(algo, env, steps, settings), trials=1, goal=GOAL, sampler="random", seed=seed,
-        name=name, store=store, executor=executor, resources=resources, breaker=1, timeout_s=timeout_s,
-        progress=progress,
+        OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
+        name=name, store=store, executor=executor, workers=workers, resources=resources, breaker=1,
+        timeout_s=timeout_s, progress=progress,
     )
 
 

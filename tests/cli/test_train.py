@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,26 +57,91 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     assert weights.numel() == 2 * (64 + 64 + 64 * 64 + 64) + (64 * 2 + 2) + (64 + 1)
 
 
-@pytest.mark.parametrize("kill_at", [5, pytest.param(40, marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(kill_at: int, tmp_path: Path) -> None:
-    run = ["train", "ppo", "--env", "CartPole-v1", "--steps", "3200", "--seed", "5", *TINY, "-p", "checkpoint_s=0"]
-    code, _, err = run_velo(tmp_path, *run, "--name", "whole")
-    assert code == 0, err
-    process = start(tmp_path, *run, "--name", "cut")
-    of_cut = "from events where study_id = (select id from studies where name = 'cut') and kind ="
-    wait_for(lambda: (rows(tmp_path, f"select count(*) {of_cut} 'checkpointed'") or [(0,)])[0][0] >= kill_at, 60)
+CONTINUOUS = ("-p", "num_envs=4", "-p", "width=16", "-p", "batch_size=32", "-p", "learning_starts=100", "-p",
+              "eval_episodes=2")
+RUNS = {
+    "ppo": ("--env", "CartPole-v1", "--steps", "3200", *TINY),
+    "dqn": ("--env", "CartPole-v1", "--steps", "3200", *CONTINUOUS),
+    "sac": ("--env", "Pendulum-v1", "--steps", "3200", *CONTINUOUS),
+    "crossq": ("--env", "Pendulum-v1", "--steps", "3200", *CONTINUOUS, "-p", "critic_width=16"),
+}
+"""What is killed: each has tens of checkpoints, or (off policy) a dozen."""
+
+
+def weights_of(study: velo.Study) -> dict[str, torch.Tensor]:
+    """Every tensor of the learner in the last checkpoint, by its path."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(part: Any, path: str) -> None:
+        if isinstance(part, torch.Tensor):
+            found[path] = part
+        elif isinstance(part, dict):
+            for name, value in part.items():
+                walk(value, f"{path}/{name}")
+
+    walk(study.checkpoint(0)["learner"], "")
+    return found
+
+
+def kill_and_resume(folder: Path, algo: str, name: str, *, at_checkpoint: int = 0, after_s: float = 0.0) -> None:
+    """A run that is killed with all its processes, at its n-th checkpoint or so long after the first, then resumed."""
+    process = start(folder, "train", algo, *RUNS[algo], "--seed", "5", "-p", "checkpoint_s=0", "--name", name)
+    count = ("select count(*) from events where kind = 'checkpointed' and study_id = "
+             f"(select id from studies where name = '{name}')")
+    wait_for(lambda: (rows(folder, count) or [(0,)])[0][0] >= max(1, at_checkpoint), 60)
+    time.sleep(after_s)
     everyone = family(process)
     kill9(process)
     process.communicate(timeout=20)
     wait_until_gone(everyone)
-    code, _, err = run_velo(tmp_path, "resume", "cut")
+    code, _, err = run_velo(folder, "resume", name)
     assert code == 0, err
-    assert rows(tmp_path, f"select count(*) {of_cut} 'launched'") == [(2,)]
-    whole, cut = (velo.load_study(name, store=tmp_path / "velodrome.db") for name in ("whole", "cut"))
-    assert torch.equal(*(study.checkpoint(0)["learner"]["weights"] for study in (whole, cut)))
+
+
+def assert_alike(folder: Path, name: str) -> None:
+    whole, cut = (velo.load_study(study, store=folder / "velodrome.db") for study in ("whole", name))
+    theirs, ours = weights_of(whole), weights_of(cut)
+    assert theirs.keys() == ours.keys()
+    assert [path for path in ours if not torch.equal(ours[path], theirs[path])] == []
     assert cut.best.value == whole.best.value
     asked = "select name, step, value from reports where study = :study and name <> 'steps_per_s' order by 1, 2"
     assert cut.query(asked) == whole.query(asked)
+
+
+def run_whole(folder: Path, algo: str) -> None:
+    code, _, err = run_velo(folder, "train", algo, *RUNS[algo], "--seed", "5", "-p", "checkpoint_s=0", "--name",
+                            "whole")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(algo: str, tmp_path: Path) -> None:
+    run_whole(tmp_path, algo)
+    kill_and_resume(tmp_path, algo, "cut", at_checkpoint=5)
+    assert rows(tmp_path, "select count(*) from events where kind = 'launched' and study_id = "
+                          "(select id from studies where name = 'cut')") == [(2,)]
+    assert_alike(tmp_path, "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", list(RUNS))
+def test_killed_at_ten_random_moments(algo: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    run_whole(tmp_path, algo)
+    for i in range(10):
+        kill_and_resume(tmp_path, algo, f"cut{i}", after_s=float(rng.uniform(0.0, 1.0)))
+        assert_alike(tmp_path, f"cut{i}")
+
+
+def test_several_seeds_are_summed_up(tmp_path: Path) -> None:
+    code, out, err = run_velo(tmp_path, "train", "ppo", "--env", "CartPole-v1", "--steps", "320", "--seed", "1",
+                              "--seeds", "3", *TINY)
+    assert code == 0, err
+    assert "return: IQM " in err
+    assert "(3 seeds)" in err
+    seeds = rows(tmp_path, "select count(distinct seed), count(*) from trials")
+    assert seeds == [(3, 3)]
+    assert len(out.splitlines()) == 1
 
 
 def test_an_algorithm_can_be_swept(tmp_path: Path) -> None:
