@@ -48,7 +48,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Space", "Study",
-    "Trial", "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep", "train",
+    "Trial", "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep",
+    "train",
 ]
 
 
