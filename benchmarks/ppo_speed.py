@@ -1,16 +1,26 @@
-"""PPO on CartPole-v1: environment steps per second, beside Stable-Baselines3 in the same run.
+"""PPO: environment steps per second, beside Stable-Baselines3 in the same run.
 
-64 environments, rollouts of 128 steps, 4 passes of 4 minibatches, two hidden layers of 64 with tanh; both from the
-end of a warm-up of two updates on, environments, learning and episode statistics included.
+    python benchmarks/ppo_speed.py --env CartPole-v1
+    python benchmarks/ppo_speed.py --env HalfCheetah-v5
+    python benchmarks/ppo_speed.py --env ALE/Pong-v5
 
-    python benchmarks/ppo_speed.py
+==============  ======================================================================================================
+environment     settings, the same for both
+==============  ======================================================================================================
+CartPole-v1     64 environments, 128 steps, 4 epochs of 4 minibatches of 2,048, two hidden layers of 64 with tanh
+HalfCheetah-v5  8 environments, 2,048 steps, 10 epochs of 256 minibatches of 64, two hidden layers of 64 with tanh
+ALE/Pong-v5     8 environments, 128 steps, 4 epochs of 4 minibatches of 256, the Nature CNN; 4 stacked grey frames of
+                84x84, 4 frames skipped, no-op starts, lost lives end episodes, rewards clipped to their sign
+==============  ======================================================================================================
 
+Everything counts from the end of a warm-up of an update on: environments, learning and episode statistics.
 Stable-Baselines3 is no dependency of ours; give it an environment of its own and name its Python:
 
-    python -m venv /tmp/sb3 && /tmp/sb3/bin/pip install stable-baselines3
+    python -m venv /tmp/sb3 && /tmp/sb3/bin/pip install stable-baselines3 "gymnasium[mujoco]" ale-py opencv-python
     python benchmarks/ppo_speed.py --peer /tmp/sb3/bin/python
 
-The two take turns, ``--rounds`` times each; the table has medians, so that a busy machine hits both alike.
+The two take turns, ``--rounds`` times each; the table has medians, so that a busy machine hits both alike. The peer's
+environments run in its own process, as its documentation has it; ``--peer-processes`` adds it with worker processes.
 """
 
 from __future__ import annotations
@@ -20,48 +30,79 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 
-UPDATES = 20
-STEPS = 64 * 128 * UPDATES
 
-OURS = """
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Settings of one environment; ``updates`` are timed."""
+
+    num_envs: int
+    num_steps: int
+    epochs: int
+    minibatches: int
+    updates: int
+
+
+CASES = {
+    "CartPole-v1": Case(64, 128, 4, 4, updates=20),
+    "HalfCheetah-v5": Case(8, 2_048, 10, 256, updates=1),
+    "ALE/Pong-v5": Case(8, 128, 4, 4, updates=6),
+}
+
+HEAD = """
 import sys, time, torch
+env, threads, peer_processes = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "processes"
+num_envs, num_steps, epochs, minibatches, updates = map(int, sys.argv[4:])
+"""
+
+OURS = HEAD + """
 from velodrome.envs.adapter import make_envs
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.on_policy import OnPolicy
 
-threads, updates = int(sys.argv[1]), int(sys.argv[2])
-with make_envs("CartPole-v1", 64) as envs:
-    training = OnPolicy(envs, PPOConfig(num_envs=64, num_steps=128, threads=threads), steps=10**9, seed=1)
-    for _ in range(2):
-        training.update()
+config = PPOConfig(num_envs=num_envs, num_steps=num_steps, epochs=epochs, minibatches=minibatches, threads=threads)
+with make_envs(env, num_envs, wrappers="atari" if env.startswith("ALE/") else "") as envs:
+    training = OnPolicy(envs, config, steps=10**9, seed=1)
+    training.update()
     start = time.perf_counter()
     for _ in range(updates):
         training.update()
-    print(64 * 128 * updates / (time.perf_counter() - start))
+    print(num_envs * num_steps * updates / (time.perf_counter() - start))
 """
 
-PEER = """
-import sys, time, torch
-torch.set_num_threads(int(sys.argv[1]))
+PEER = HEAD + """
+torch.set_num_threads(threads)
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
-steps = 64 * 128 * int(sys.argv[2])
-model = PPO("MlpPolicy", make_vec_env("CartPole-v1", 64), n_steps=128, batch_size=2048, n_epochs=4, device="cpu")
-model.learn(2 * 64 * 128)
-start = time.perf_counter()
-model.learn(steps)
-print(steps / (time.perf_counter() - start))
+if __name__ == "__main__":
+    make = SubprocVecEnv if peer_processes else DummyVecEnv
+    rows = num_envs * num_steps
+    if env.startswith("ALE/"):
+        import ale_py
+        envs = make_atari_env(env, num_envs, env_kwargs={"frameskip": 1}, vec_env_cls=make)
+        envs, policy = VecFrameStack(envs, 4), "CnnPolicy"
+    else:
+        envs, policy = make_vec_env(env, num_envs, vec_env_cls=make), "MlpPolicy"
+    model = PPO(policy, envs, n_steps=num_steps, batch_size=rows // minibatches, n_epochs=epochs, device="cpu")
+    model.learn(rows)
+    start = time.perf_counter()
+    model.learn(rows * updates)
+    print(rows * updates / (time.perf_counter() - start))
+    envs.close()
 """
 
 
-def measure(python: str, code: str, threads: int) -> float:
+def measure(python: str, code: str, env_id: str, threads: int, processes: str) -> float:
     """Steps per second in a fresh process."""
+    case = CASES[env_id]
+    numbers = [case.num_envs, case.num_steps, case.epochs, case.minibatches, case.updates]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, str(threads), str(UPDATES)], env=env, capture_output=True, text=True,
-        check=False,
+        [python, "-W", "ignore", "-c", code, env_id, str(threads), processes, *map(str, numbers)], env=env,
+        capture_output=True, text=True, check=False,
     )
     if done.returncode:
         sys.exit(done.stderr)
@@ -70,22 +111,31 @@ def measure(python: str, code: str, threads: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", choices=list(CASES), default="CartPole-v1")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has stable_baselines3")
+    parser.add_argument("--peer-processes", action="store_true", help="the peer with worker processes, too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
-    runs = [("velodrome", sys.executable, OURS), *([("Stable-Baselines3", given.peer, PEER)] if given.peer else [])]
+    runs = [("velodrome", sys.executable, OURS, "no")]
+    if given.peer:
+        runs.append(("Stable-Baselines3", given.peer, PEER, "no"))
+    if given.peer and given.peer_processes:
+        runs.append(("the same, processes", given.peer, PEER, "processes"))
     speeds: dict[tuple[str, int], list[float]] = {}
     for _ in range(given.rounds):
         for threads in given.threads:
-            for name, python, code in runs:
-                speeds.setdefault((name, threads), []).append(measure(python, code, threads))
-    print(f"{'':20}{'threads':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
-    for (name, threads), found in speeds.items():
-        print(f"{name:20}{threads:>8}{statistics.median(found):>12,.0f}{min(found):>12,.0f}{max(found):>12,.0f}")
+            for name, python, code, processes in runs:
+                found = measure(python, code, given.env, threads, processes)
+                speeds.setdefault((name, threads), []).append(found)
+    print(f"{given.env:20}{'threads':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
+    for (name, threads), found_all in speeds.items():
+        median = statistics.median(found_all)
+        print(f"{name:20}{threads:>8}{median:>12,.0f}{min(found_all):>12,.0f}{max(found_all):>12,.0f}")
     if given.peer:
-        ours, theirs = (max(statistics.median(f) for (n, _), f in speeds.items() if n == name) for name, *_ in runs)
-        print(f"the better of each: {ours / theirs:.2f} times Stable-Baselines3")
+        ours = max(statistics.median(found) for (name, _), found in speeds.items() if name == "velodrome")
+        theirs = max(statistics.median(found) for (name, _), found in speeds.items() if name != "velodrome")
+        print(f"the best of each: {ours / theirs:.2f} times Stable-Baselines3")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ class RunConfig:
     stop_return: float = setting(1e9, "Stop when an evaluation on the way reaches this return.", Float(-1e9, 1e9))
     checkpoint_s: float = setting(10.0, "Seconds from one checkpoint to the next; 0 for one after every update.",
                                   Float(0.0, 1e9))
+    wrappers: str = setting(
+        "auto", "atari: 4 frames skipped and stacked, grey 84x84, rewards to +-1, lives end episodes. auto: for ALE/.",
+        Choice("auto", "none", "atari"))
+    mode: str = setting("auto", "How environments are stepped (make_envs); auto for what is quickest here.",
+                        Choice("auto", "sync", "process", "vector", "envpool"))
     rollbacks: int = setting(0, "Times a diverged run goes back to its last checkpoint, with half the learning rate.",
                              Int(0, 100))
 
@@ -113,6 +118,13 @@ def config_of(algo: str) -> type[Any]:
         raise UsageError("There is no such algorithm", given=repr(algo), allowed=", ".join(ALGORITHMS),
                          hint=nearest(algo, ALGORITHMS))
     return ALGORITHMS[algo]
+
+
+def env_settings(env: str, run: RunConfig) -> dict[str, Any]:
+    """What ``make_envs`` is given beside the id: the run's ``mode`` and ``wrappers``."""
+    is_atari = env.rpartition(":")[2].startswith("ALE/")
+    name = ("atari" if is_atari else "none") if run.wrappers == "auto" else run.wrappers
+    return {"mode": run.mode, "wrappers": () if name == "none" else (name,)}
 
 
 def learning_class(algo: str) -> Callable[..., Any]:

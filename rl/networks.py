@@ -49,6 +49,9 @@ class CNN(nn.Module):
         num_features: Units of the linear layer.
         generator: Draws the weights.
 
+    Attributes:
+        precision: What it computes in: ``float32`` (that of the weights) or ``bfloat16``. The features are float32.
+
     Raises:
         UsageError: If the image is too small for the convolutions.
     """
@@ -59,6 +62,7 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         self.num_features = num_features
+        self.precision = "float32"
         channels, height, width = shape
         layers: list[nn.Module] = []
         for filters, size, stride in convolutions:
@@ -75,14 +79,17 @@ class CNN(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features ``[..., num_features]`` of images ``[..., C, H, W]``, uint8, bool or float."""
-        batch = obs.shape[:-3]
-        images = obs.reshape(-1, *obs.shape[-3:]).to(self.linear.weight.dtype, memory_format=torch.channels_last)
+        is_half = self.precision == "bfloat16"
+        dtype = torch.bfloat16 if is_half else self.linear.weight.dtype
+        images = obs.reshape(-1, *obs.shape[-3:]).to(dtype, memory_format=torch.channels_last)
         first: Any = self.convolutions[0]
         # The weights are scaled rather than the images: they are a thousandth of the numbers.
         weight = first.weight / 255.0 if obs.dtype == torch.uint8 else first.weight
-        maps = self.convolutions[1:](functional.conv2d(images, weight, first.bias, first.stride))
-        features: Tensor = self.linear(maps.flatten(1)).relu_()
-        return features.view(*batch, self.num_features)
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=is_half):
+            maps = self.convolutions[1:](functional.conv2d(images, weight, first.bias, first.stride))
+            features: Tensor = self.linear(maps.flatten(1)).relu_()
+        features = features.float() if is_half else features
+        return features.view(*obs.shape[:-3], self.num_features)
 
 
 def activation_named(name: str) -> type[nn.Module]:

@@ -12,9 +12,10 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.actor import Actor
 from velodrome.rl.devices import learning_device
 from velodrome.rl.normalize import RewardNormalizer
-from velodrome.rl.policy import Policy, PolicySpec
+from velodrome.rl.policy import ImageTrunk, Policy, PolicySpec
 from velodrome.rl.ppo import PPO
 from velodrome.rl.ppo_config import PPOConfig
+from velodrome.rl.precision import choose_precision
 from velodrome.rl.rollout import Rollout
 from velodrome.seeding import derive
 
@@ -41,6 +42,10 @@ class OnPolicy:
         self.policy = Policy(spec, torch.Generator().manual_seed(derive(seed, "weights"))).to(self.device)
         self.steps_per_update = config.num_envs * config.num_steps
         self.num_updates = math.ceil(steps / self.steps_per_update)
+        trunk = self.policy.trunk
+        if isinstance(trunk, ImageTrunk):
+            trunk.precision = choose_precision(config.precision, trunk, self.device)
+            print(f"learns in {trunk.precision}")
         self.learner = PPO(self.policy, config, num_updates=self.num_updates, seed=seed)
         reward_normalizer = RewardNormalizer.empty(config.num_envs, config.gamma) if config.normalize_reward else None
         self.actor = Actor(
@@ -77,11 +82,15 @@ class OnPolicy:
 
     def state(self) -> dict[str, Any]:
         """All that changes."""
-        return {"learner": self.learner.state(), "actor": self.actor.state()}
+        trunk = self.policy.trunk
+        precision = trunk.precision if isinstance(trunk, ImageTrunk) else None
+        return {"learner": self.learner.state(), "actor": self.actor.state(), "precision": precision}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state: bit for bit on a CPU, where the environments' state is exact."""
         self.learner.load(state["learner"])
+        if isinstance(self.policy.trunk, ImageTrunk):
+            self.policy.trunk.precision = state["precision"]  # a new choice might be another
         self.actor.load(state["actor"])
         if not state["actor"]["envs"]["exact"]:
             print(f"resumed in new episodes: {state['actor']['envs']['why']}")

@@ -23,12 +23,15 @@ from velodrome.rl.distributions import Categorical, Distribution, MultiBinary, M
 from velodrome.rl.gaussians import DiagonalGaussian
 from velodrome.rl.networks import CNN, MINATAR, NATURE
 from velodrome.rl.recurrent import LSTMCore, LSTMState, Memory
-from velodrome.rl.sight import Sight
+from velodrome.rl.sight import Sight, has_channels_last
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _HEAD_GAIN, _VALUE_GAIN = 0.01, 1.0
 _NATURE_PIXELS = 36
+
+_PART = 256
+"""Images that go through a network at once where no gradients are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,22 +185,37 @@ class ImageTrunk(nn.Module):
     """Convolutions over images: Nature's from 36 pixels on, one of 3 x 3 for smaller ones.
 
     Args:
-        shape: Of an observation: channels first, or last where that is the smallest of the three.
+        shape: Of an observation, with its channels first or last (``has_channels_last``).
         generator: Draws the weights.
     """
 
     def __init__(self, shape: tuple[int, ...], generator: Generator | None = None) -> None:
         super().__init__()
-        self._channels_last = shape[2] < shape[0]
-        channels, height, width = (shape[2], *shape[:2]) if self._channels_last else shape
+        channels, height, width = (shape[2], *shape[:2]) if has_channels_last(shape) else shape
         is_large = min(height, width) >= _NATURE_PIXELS
         self.cnn = CNN(
             (channels, height, width), convolutions=NATURE if is_large else MINATAR,
             num_features=512 if is_large else 128, generator=generator,
         )
         self.num_features = self.cnn.num_features
+        self.shape = channels, height, width
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: ``float32`` or ``bfloat16`` (``precision``). What it gives is float32."""
+        return self.cnn.precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self.cnn.precision = name
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[B, num_features]``; bytes count as 255ths."""
-        features: Tensor = self.cnn(images.permute(0, 3, 1, 2) if self._channels_last else images)
-        return features
+        """``[B, num_features]`` of ``[B, H, W, C]``, as ``Sight`` gives them; bytes count as 255ths.
+
+        Without gradients many images go through in parts, whose activations fit into the processor's caches.
+        """
+        images = images.permute(0, 3, 1, 2)
+        if torch.is_grad_enabled() or len(images) <= _PART:
+            features: Tensor = self.cnn(images)
+            return features
+        return torch.cat([self.cnn(part) for part in torch.split(images, _PART)])

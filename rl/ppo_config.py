@@ -54,4 +54,6 @@ class PPOConfig:
     log_std_init: float = setting(0.0, "Log of the first deviation of continuous actions.", Float(-20.0, 5.0))
     threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
                            Int(0, 1_024))
+    precision: str = setting("auto", "What a cnn computes in; auto for the quicker here, as a short trial tells.",
+                             Choice("auto", "float32", "bfloat16"))
     device: str = setting("auto", "auto: the trial's GPU for a cnn, otherwise the CPU.", Choice("auto", "cpu", "cuda"))

@@ -29,15 +29,19 @@ class Sight:
 
     def __init__(self, shape: tuple[int, ...], *, is_image: bool, normalize: bool) -> None:
         self.shape, self.is_image = shape, is_image
+        self._moves_channels = is_image and not has_channels_last(shape)
         self.normalizer: ObservationNormalizer | None = None
         if normalize and not is_image:
             self.normalizer = ObservationNormalizer(Moments.empty((math.prod(shape),)))
         self._on_device: tuple[torch.device, Tensor, Tensor] | None = None
 
     def raw(self, obs: Array) -> Tensor:
-        """Observations ``[B, *shape]`` as images or float32 vectors ``[B, D]``, in memory of their own."""
+        """Observations ``[B, *shape]`` as images or float32 vectors ``[B, D]``, in memory of their own.
+
+        Images are ``[B, H, W, C]`` whatever the environment gives: moved once here, not in every pass of a learner.
+        """
         if self.is_image:
-            return torch.from_numpy(obs.copy())
+            return torch.from_numpy((obs.transpose(0, 2, 3, 1) if self._moves_channels else obs).copy("C"))
         return torch.from_numpy(obs.reshape(len(obs), -1).astype(np.float32))
 
     def see(self, obs: Array) -> Tensor:
@@ -75,3 +79,8 @@ class Sight:
         if self.normalizer is not None and state is not None:
             self.normalizer = ObservationNormalizer.from_state(state)
             self._on_device = None
+
+
+def has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether an image's last dimension is its channels: the smallest of the three is, the first where they tie."""
+    return shape[2] < shape[0]
