@@ -2,7 +2,7 @@
 
 Discrete, multi-discrete and multi-binary actions, with masks where the environment gives them, and continuous ones
 (a diagonal Gaussian whose deviation does not depend on the state). Vectors go through two separate perceptrons, images
-through one convolutional trunk with two heads. With memory, what they are given goes through an LSTM first.
+through one convolutional trunk with two heads. With memory, they are also given what an LSTM makes of it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Policy(nn.Module):
             self.trunk = nn.Identity()
             size, hidden = math.prod(spec.obs_shape), [spec.width] * spec.depth
         self.core = LSTMCore(size, spec.memory_units, generator=generator) if spec.memory == "lstm" else None
-        sizes = [size if self.core is None else self.core.num_features, *hidden]
+        sizes = [size if self.core is None else size + self.core.num_features, *hidden]
         how: dict[str, Any] = {"activation": spec.activation, "generator": generator}
         self.head = Mlp([*sizes, outputs], gain=_HEAD_GAIN, **how)
         self.critic = Mlp([*sizes, 1], gain=_VALUE_GAIN, **how)
@@ -123,8 +123,8 @@ class Policy(nn.Module):
         features = self.trunk(x)
         if self.core is not None:
             assert memory is not None
-            features_t, _ = self.core(features.view(*memory.start_t.shape, -1), *memory)
-            features = features_t.flatten(0, 1)
+            remembered_t, _ = self.core(features.view(*memory.start_t.shape, -1), *memory)
+            features = torch.cat([features, remembered_t.flatten(0, 1)], -1)
         return self._distribution(self.head(features), mask), self.critic(features).squeeze(-1)
 
     def act(self, x: Tensor, mask: Tensor | None = None) -> Distribution:
@@ -166,7 +166,7 @@ class Policy(nn.Module):
             return features, None
         assert state is not None
         state = self.core.step(features, state)
-        return state.h, state
+        return torch.cat([features, state.h], -1), state
 
     def _distribution(self, head: Tensor, mask: Tensor | None) -> Distribution:
         match self.spec.action.kind:
