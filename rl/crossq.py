@@ -58,7 +58,7 @@ class CrossQ:
         }
         sight = Sight(envs.obs_layout.shape, is_image=False, normalize=False)
         body = RenormMlp([num_obs, *[config.width] * config.depth, 2 * num_actions], **how)
-        self.policy = SquashedPolicy(body, sight, envs.action_layout).to(self.device).eval()
+        self.policy = SquashedPolicy(body, sight, envs.action_layout, config.noise_memory).to(self.device).eval()
         sizes = [num_obs + num_actions, *[config.critic_width] * config.depth, 1]
         self.critics = nn.ModuleList(RenormMlp(sizes, **how) for _ in range(config.num_critics)).to(self.device).eval()
         betas = config.beta1, 0.999
@@ -74,7 +74,7 @@ class CrossQ:
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
-        return self.policy.act(x).sample(generator)
+        return self.policy.explore(x, generator)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
@@ -131,7 +131,7 @@ class CrossQ:
         return {
             "policy": self.policy_step.state(), "critics": self.critic_step.state(),
             "temperature": self.temperature.state(), "generator": self.generator.get_state(),
-            "updates_done": self.updates_done, "figures": self._last_figures,
+            "noise": self.policy.noise.state(), "updates_done": self.updates_done, "figures": self._last_figures,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -140,6 +140,7 @@ class CrossQ:
         self.critic_step.load(state["critics"])
         self.temperature.load(state["temperature"])
         self.generator.set_state(state["generator"])
+        self.policy.noise.load(state["noise"])
         self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
 
 

@@ -40,6 +40,8 @@ class CrossQConfig:
     width: int = setting(256, "Units of each hidden layer of the policy.", Int(1, 65_536))
     critic_width: int = setting(256, "Units of each hidden layer of the critics; the paper has 2048.", Int(1, 65_536),
                                 search=Choice(256, 512, 1024))
+    noise_memory: float = setting(0.0, "How much of the exploration noise lasts to the next step: 0 for fresh noise.",
+                                  Float(0.0, 0.9999), search=Choice(0.0, 0.9, 0.98))
     depth: int = setting(2, "Hidden layers of each.", Int(1, 64))
     renorm_warmup: int = setting(100_000, "Gradient steps before the renormalisation's corrections begin.",
                                  Int(0, 10**9))

@@ -56,7 +56,7 @@ class SAC:
         hidden = [config.width] * config.depth
         sight = Sight(envs.obs_layout.shape, is_image=False, normalize=config.normalize_obs)
         body = Mlp([num_obs, *hidden, 2 * num_actions], gain=0.01, **how)
-        self.policy = SquashedPolicy(body, sight, envs.action_layout).to(self.device)
+        self.policy = SquashedPolicy(body, sight, envs.action_layout, config.noise_memory).to(self.device)
         self.critics = nn.ModuleList(
             Mlp([num_obs + num_actions, *hidden, 1], **how) for _ in range(config.num_critics)
         ).to(self.device)
@@ -75,7 +75,7 @@ class SAC:
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
-        return self.policy.act(x).sample(generator)
+        return self.policy.explore(x, generator)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
@@ -131,9 +131,9 @@ class SAC:
         """What ``load`` needs."""
         return {
             "policy": self.policy_step.state(), "critics": self.critic_step.state(),
-            "temperature": self.temperature.state(),
-            "targets": self.target_weights.detach().clone(), "sight": self.policy.sight.state(),
-            "generator": self.generator.get_state(), "updates_done": self.updates_done, "figures": self._last_figures,
+            "temperature": self.temperature.state(), "targets": self.target_weights.detach().clone(),
+            "sight": self.policy.sight.state(), "generator": self.generator.get_state(),
+            "noise": self.policy.noise.state(), "updates_done": self.updates_done, "figures": self._last_figures,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -144,6 +144,7 @@ class SAC:
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
         self.generator.set_state(state["generator"])
+        self.policy.noise.load(state["noise"])
         self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
 
 

@@ -39,6 +39,8 @@ class SACConfig:
     entropy_scale: float = setting(1.0, "The entropy aimed at, in units of minus the number of actions.",
                                    Float(-1e3, 1e3), search=Choice(0.5, 1.0))
     width: int = setting(256, "Units of each hidden layer.", Int(1, 65_536), search=Choice(128, 256))
+    noise_memory: float = setting(0.0, "How much of the exploration noise lasts to the next step: 0 for fresh noise.",
+                                  Float(0.0, 0.9999), search=Choice(0.0, 0.9, 0.98))
     depth: int = setting(2, "Hidden layers.", Int(1, 64))
     activation: str = setting("relu", "After each hidden layer.", Choice("relu", "tanh"))
     normalize_obs: bool = setting(False, "Observations to mean 0 and deviation 1, by all that were seen.", FLAG)

@@ -18,6 +18,7 @@ from velodrome.rl.agent import ForgetfulPlayer, Player
 from velodrome.rl.gaussians import SquashedGaussian
 from velodrome.rl.sight import Sight
 from velodrome.rl.squash import sample_squashed, squashed
+from velodrome.rl.wander import Wander
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,10 +30,12 @@ class SquashedPolicy(nn.Module):
         body: From normalised observations ``[B, D]`` to ``[B, 2 K]``, means and log-deviations of K components.
         sight: What it makes of observations.
         action: What an action is; its bounds must be finite (``check_actions``).
+        noise_memory: How much of the exploration noise lasts from one step to the next (``Wander``).
     """
 
-    def __init__(self, body: nn.Module, sight: Sight, action: ActionLayout) -> None:
+    def __init__(self, body: nn.Module, sight: Sight, action: ActionLayout, noise_memory: float = 0.0) -> None:
         super().__init__()
+        self.noise = Wander(noise_memory)
         self.body, self.sight, self.action = body, sight, action
         low, high = (bound.astype(np.float64).reshape(-1) for bound in (action.low, action.high))
         self._middle, self._half = ((high + low) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
@@ -58,9 +61,14 @@ class SquashedPolicy(nn.Module):
         scaled: Array = self._middle + self._half * action.detach().cpu().numpy()
         return scaled.reshape(len(scaled), *self.action.shape)
 
+    def explore(self, x: Tensor, generator: Generator) -> Tensor:
+        """Actions ``[N, K]`` to take while training, for normalised observations ``[N, D]``."""
+        pi = self.act(x).before_tanh
+        return torch.addcmul(pi.mean, pi.log_std.exp(), self.noise.draw(pi.mean, generator)).tanh()
+
     def random(self, num_envs: int, generator: Generator, mask: Tensor | None = None) -> Tensor:
-        """Actions drawn evenly from (-1, 1), ``[N, K]``, on the CPU; there are no masks."""
-        return torch.rand(num_envs, len(self._middle), generator=generator).mul_(2.0).sub_(1.0)
+        """Actions spread evenly over (-1, 1), ``[N, K]``, on the CPU; there are no masks."""
+        return torch.erf(self.noise.draw(torch.empty(num_envs, len(self._middle)), generator) * math.sqrt(0.5))
 
 
 def check_actions(action: ActionLayout, algo: str) -> int:
