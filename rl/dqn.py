@@ -25,6 +25,7 @@ from velodrome.rl.flat import FlatAdam, flatten
 from velodrome.rl.losses import huber
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.policy import PolicySpec
+from velodrome.rl.precision import choose_precision
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.q_head import QuickMlp
 from velodrome.rl.q_policy import EpsilonGreedy, QPolicy, check_discrete, q_network
@@ -71,7 +72,10 @@ class DQN:
             spec, network, atoms=_atoms(config) if kind == "categorical" else None, is_quantile=kind == "quantile",
             epsilon=0.0 if config.noisy else config.eps_end,
         ).to(self.device)
-        self.target = copy.deepcopy(self.policy.network).requires_grad_(False)
+        if network.trunk is not None:
+            network.trunk.precision = choose_precision(config.precision, network.trunk, self.device)
+            print(f"learns in {network.trunk.precision}")
+        self.target = copy.deepcopy(network).requires_grad_(False)
         # Every set of weights is one row of numbers: one step of the optimiser, one copy.
         self.step = FlatAdam(self.policy, config.lr, config.max_grad_norm, eps=config.adam_eps)
         self.target_weights = flatten(self.target).requires_grad_(False)
@@ -164,10 +168,12 @@ class DQN:
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""
+        trunk = self.policy.network.trunk
         return {
             "network": self.step.state(), "target": self.target_weights.clone(), "sight": self.policy.sight.state(),
             "buffers": {name: part.clone() for name, part in self.policy.network.named_buffers()},
             "noise": self.noise.get_state(), "updates_done": self.updates_done,
+            "precision": None if trunk is None else trunk.precision,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -179,6 +185,9 @@ class DQN:
             part.copy_(state["buffers"][name])
         self.noise.set_state(state["noise"])
         self.updates_done = state["updates_done"]
+        for trunk in (self.policy.network.trunk, self.target.trunk):
+            if trunk is not None:
+                trunk.precision = state["precision"]  # a new choice might be another
 
 
 def _atoms(config: DQNConfig) -> Tensor:

@@ -62,6 +62,8 @@ class DQNConfig:
     width: int = setting(128, "Units of each hidden layer of an mlp.", Int(1, 65_536), search=Choice(64, 128, 256))
     depth: int = setting(2, "Hidden layers of an mlp.", Int(0, 64))
     activation: str = setting("relu", "After each hidden layer of an mlp.", Choice("relu", "tanh"))
+    precision: str = setting("auto", "What a cnn computes in; auto for the quicker here, as a short trial tells.",
+                             Choice("auto", "float32", "bfloat16"))
     threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
                            Int(0, 1_024))
     device: str = setting("auto", "auto: the trial's GPU for a cnn, otherwise the CPU.", Choice("auto", "cpu", "cuda"))

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from velodrome.rl.dense import Mlp
 from velodrome.rl.networks import activation_named, linear
+from velodrome.rl.policy import ImageTrunk
 
 
 class NoisyLinear(nn.Module):
@@ -75,7 +76,7 @@ class QHead(nn.Module):
 
     def __init__(
         self, sizes: Sequence[int], num_actions: int, *, num_atoms: int = 1, dueling: bool = False,
-        noisy: bool = False, activation: str = "relu", trunk: nn.Module | None = None,
+        noisy: bool = False, activation: str = "relu", trunk: ImageTrunk | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()

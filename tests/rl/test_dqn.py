@@ -321,6 +321,11 @@ def test_images_are_learnt_from(more: dict[str, ParamValue]) -> None:
         while not run.is_done:
             run.update()
         assert evaluate(run.policy, envs, episodes=40, seed=9).mean == 1.0
+        learner: Any = run.learner
+        learner.policy.network.trunk.precision = "bfloat16"
+        other = learner_for(envs, {**QUICK, **more, "precision": "float32"})
+        other.load(learner.state())
+        assert [net.trunk and net.trunk.precision for net in (other.policy.network, other.target)] == ["bfloat16"] * 2
 
 
 # --- resume
