@@ -53,7 +53,8 @@ CASES = {
 HEAD = """
 import sys, time, torch
 env, threads, peer_processes = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "processes"
-num_envs, num_steps, epochs, minibatches, updates = map(int, sys.argv[4:])
+clock = time.process_time if sys.argv[4] == "cpu" else time.perf_counter
+num_envs, num_steps, epochs, minibatches, updates = map(int, sys.argv[5:])
 """
 
 OURS = HEAD + """
@@ -65,10 +66,10 @@ config = PPOConfig(num_envs=num_envs, num_steps=num_steps, epochs=epochs, miniba
 with make_envs(env, num_envs, wrappers="atari" if env.startswith("ALE/") else "") as envs:
     training = OnPolicy(envs, config, steps=10**9, seed=1)
     training.update()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(updates):
         training.update()
-    print(num_envs * num_steps * updates / (time.perf_counter() - start))
+    print(num_envs * num_steps * updates / (clock() - start))
 """
 
 PEER = HEAD + """
@@ -88,20 +89,20 @@ if __name__ == "__main__":
         envs, policy = make_vec_env(env, num_envs, vec_env_cls=make), "MlpPolicy"
     model = PPO(policy, envs, n_steps=num_steps, batch_size=rows // minibatches, n_epochs=epochs, device="cpu")
     model.learn(rows)
-    start = time.perf_counter()
+    start = clock()
     model.learn(rows * updates)
-    print(rows * updates / (time.perf_counter() - start))
+    print(rows * updates / (clock() - start))
     envs.close()
 """
 
 
-def measure(python: str, code: str, env_id: str, threads: int, processes: str) -> float:
-    """Steps per second in a fresh process."""
+def measure(python: str, code: str, env_id: str, threads: int, processes: str, clock: str) -> float:
+    """Steps per second, of the wall or of the process's own time, in a fresh process."""
     case = CASES[env_id]
     numbers = [case.num_envs, case.num_steps, case.epochs, case.minibatches, case.updates]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, env_id, str(threads), processes, *map(str, numbers)], env=env,
+        [python, "-W", "ignore", "-c", code, env_id, str(threads), processes, clock, *map(str, numbers)], env=env,
         capture_output=True, text=True, check=False,
     )
     if done.returncode:
@@ -114,9 +115,14 @@ def main() -> None:
     parser.add_argument("--env", choices=list(CASES), default="CartPole-v1")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has stable_baselines3")
     parser.add_argument("--peer-processes", action="store_true", help="the peer with worker processes, too")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="steps per second of processor time, all threads together (busy machines; --threads 1)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
+    if given.cpu_time and given.peer_processes:
+        parser.error("--cpu-time does not count worker processes")
+    clock = "cpu" if given.cpu_time else "wall"
     runs = [("velodrome", sys.executable, OURS, "no")]
     if given.peer:
         runs.append(("Stable-Baselines3", given.peer, PEER, "no"))
@@ -126,7 +132,7 @@ def main() -> None:
     for _ in range(given.rounds):
         for threads in given.threads:
             for name, python, code, processes in runs:
-                found = measure(python, code, given.env, threads, processes)
+                found = measure(python, code, given.env, threads, processes, clock)
                 speeds.setdefault((name, threads), []).append(found)
     print(f"{given.env:20}{'threads':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
     for (name, threads), found_all in speeds.items():
