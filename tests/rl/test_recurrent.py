@@ -17,6 +17,7 @@ from velodrome.envs.adapter import make_envs
 from velodrome.envs.simulators.probes import PROBES
 from velodrome.rl.evaluate import evaluate
 from velodrome.rl.on_policy import OnPolicy
+from velodrome.rl.recurrent import LSTMCore, LSTMState
 from velodrome.rl.rollout import Batch
 from velodrome.rl.training import train
 from velodrome.types import ParamValue
@@ -188,6 +189,34 @@ def test_a_player_forgets_the_episodes_that_ended_and_no_others() -> None:
         player.end(np.array([False, True, False]))
         assert torch.equal(player._state.h[[0, 2]], remembered[[0, 2]])
         assert not player._state.h[1].any()
+
+
+def test_the_gradients_by_hand_are_right_for_everything_that_goes_in() -> None:
+    core = LSTMCore(2, 3, generator=torch.Generator().manual_seed(1)).double()
+    draw = torch.Generator().manual_seed(2)
+    start_t = torch.tensor([[False, True, False], [False, False, False], [True, False, False], [False, False, True]])
+    x_t = torch.randn(4, 3, 2, dtype=torch.float64, generator=draw).requires_grad_()
+    h, c = (torch.randn(3, 3, dtype=torch.float64, generator=draw).requires_grad_() for _ in range(2))
+
+    def both(x_t: Tensor, h: Tensor, c: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        y_t, last = core(x_t, LSTMState(h, c), start_t)
+        return y_t, last.c
+
+    assert torch.autograd.gradcheck(both, (x_t, h, c, *core.parameters()))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
+def test_torchs_lstm_in_pieces_gives_the_same(share: float) -> None:
+    """What is used on a GPU."""
+    draw = torch.Generator().manual_seed(3)
+    core, start_t = LSTMCore(2, 3, generator=draw).double(), torch.rand(9, 4, generator=draw) < share
+    x_t = torch.randn(9, 4, 2, dtype=torch.float64, generator=draw)
+    state = LSTMState(*torch.randn(2, 4, 3, dtype=torch.float64, generator=draw))
+    results = []
+    for forward in (core.forward, core.in_pieces):
+        y_t, last = forward(x_t, state, start_t)
+        results.append((y_t, *last, *torch.autograd.grad(y_t.square().sum() + last.c.sum(), list(core.parameters()))))
+    torch.testing.assert_close(results[0], results[1])
 
 
 # --- learning
