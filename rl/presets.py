@@ -10,6 +10,10 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "num_envs": 32, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 2e-3, "gamma": 0.98,
             "gae_lambda": 0.9,
         },
+        "CartPoleNoVelocity-v1": {
+            "num_envs": 32, "num_steps": 64, "epochs": 8, "minibatches": 4, "lr": 2e-3, "gamma": 0.98,
+            "gae_lambda": 0.9, "memory": "lstm", "normalize_obs": True, "normalize_reward": True,
+        },
         "Acrobot-v1": {
             "num_envs": 32, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 2e-3, "entropy_coef": 0.01,
             "normalize_obs": True, "normalize_reward": True,

@@ -165,7 +165,7 @@ def test_rows_that_are_no_transitions_carry_no_loss_and_leave_no_memory() -> Non
 
 @pytest.mark.parametrize(("observation_space", "action_space"), [
     (VECTOR, spaces.Discrete(4)), (VECTOR, spaces.MultiDiscrete([2, 5])), (VECTOR, spaces.MultiBinary(3)),
-    (VECTOR, spaces.Box(-1, 1, (2,), np.float32)), (spaces.Box(0, 255, (84, 84, 3), np.uint8), spaces.Discrete(3)),
+    (VECTOR, spaces.Box(-1, 1, (2,), np.float32)), (spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(3)),
     (spaces.Box(0, 1, (10, 10, 4), np.int8), spaces.Discrete(3)),
 ], ids=str)
 def test_every_kind_of_observation_and_action_has_memory(observation_space: Any, action_space: Any) -> None:
@@ -236,6 +236,13 @@ def test_what_is_needed_later_is_remembered(name: str, steps: int) -> None:
     probe = PROBES[name]
     assert reached(f"velodrome/{name}", steps, {**QUICK, "memory": "lstm"}) > 0.9 * probe.optimal_return
     assert reached(f"velodrome/{name}", steps, {**QUICK, "memory": "none"}) < 0.5 * probe.optimal_return
+
+
+@pytest.mark.slow
+def test_cartpole_without_velocities_is_solved_with_memory_alone() -> None:
+    env = "velodrome/CartPoleNoVelocity-v1"
+    assert train(FakeTrial(params(env, 100_000, {}), seed=1))["return"] >= 475.0
+    assert train(FakeTrial(params(env, 100_000, {"memory": "none"}), seed=1))["return"] < 200.0
 
 
 # --- resume
