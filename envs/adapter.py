@@ -12,6 +12,7 @@ envs = make_envs("ALE/Pong-v5", 8, wrappers=["atari"])
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -218,16 +219,22 @@ def draw_action(env: Any, info: Mapping[str, Any]) -> Any:
 
 
 def step_time_s(env: Any, num_steps: int = _PROBE_STEPS, limit_s: float = _PROBE_S) -> float:
-    """Mean time of one step of one environment with random actions, resets included."""
+    """What one step of one environment with random actions takes, resets included: the median over tens of steps.
+
+    The median, so that a machine busy with something else for a moment does not make an environment slow.
+    """
+    times: list[float] = []
     try:
         _, info = env.reset(seed=0)
         env.action_space.seed(0)
-        began, num = time.perf_counter(), 0
-        while num < num_steps and time.perf_counter() - began < limit_s:
+        began = last = time.perf_counter()
+        while len(times) < num_steps and last - began < limit_s:
             _, _, terminated, truncated, info = env.step(draw_action(env, info))
-            num += 1
             if terminated or truncated:
                 _, info = env.reset()
-        return (time.perf_counter() - began) / num
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+        return statistics.median(times)
     except Exception as error:
         raise raised("a first trial of its steps", error) from error

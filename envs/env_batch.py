@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from velodrome.envs.adapter_errors import EnvError
+from velodrome.envs.adapter_state import checked
 from velodrome.seeding import derive
 
 if TYPE_CHECKING:
@@ -242,10 +243,16 @@ class EnvBatch:
             raise EnvError("A state can be taken between steps only", hint="receive every group first")
         return self._stepper.get_state()
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state of ``get_state``; see there."""
-        self._stepper.set_state(state)
+    def set_state(self, state: Mapping[str, Any]) -> str:
+        """Goes on from a state of ``get_state``; see there.
+
+        Returns:
+            Why every environment began a new episode; empty where they go on bit for bit.
+        """
+        trusted = checked(state)
+        self._stepper.set_state(trusted)
         self._is_reset = True
+        return "" if trusted["exact"] else str(trusted["why"])
 
     def close(self) -> None:
         """Ends every environment and process. Can be called twice."""

@@ -114,9 +114,11 @@ class Actor:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state; bit for bit where the environments' state is exact."""
-        self.envs.set_state(state["envs"])
-        is_exact = state["envs"]["exact"]
+        """Goes on from a state; bit for bit where the environments' state is exact, and says so where it is not."""
+        why = self.envs.set_state(state["envs"])
+        is_exact = not why
+        if why:
+            print(f"resumed in new episodes: {why}")
         self._obs = state["obs"] if is_exact else self.policy.sight.see(self.envs.obs)
         if self._state is not None:
             self._state = (LSTMState(*(part.to(self._device) for part in state["memory"])) if is_exact

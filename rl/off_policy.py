@@ -185,11 +185,11 @@ class OffPolicy:
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state: bit for bit on a CPU, where the environments' state is exact."""
         self.learner.load(state["learner"])
-        self.envs.set_state(state["envs"])
+        why = self.envs.set_state(state["envs"])
         self.buffer.load_state(state["buffer"])
         self._obs = state["obs"]
-        if not state["envs"]["exact"]:
-            print(f"resumed in new episodes: {state['envs']['why']}")
+        if why:
+            print(f"resumed in new episodes: {why}")
             self._obs = self.policy.sight.raw(self.envs.obs)
             self.buffer.cut()
         self.steps_done = state["steps_done"]

@@ -92,5 +92,3 @@ class OnPolicy:
         if isinstance(self.policy.trunk, ImageTrunk):
             self.policy.trunk.precision = state["precision"]  # a new choice might be another
         self.actor.load(state["actor"])
-        if not state["actor"]["envs"]["exact"]:
-            print(f"resumed in new episodes: {state['actor']['envs']['why']}")
