@@ -30,7 +30,7 @@ class Replicates:
     def of(cls, values: Sequence[float]) -> Replicates:
         """The summary of one or more values; the same values give the same interval."""
         import numpy as np
-        from scipy.stats import trim_mean
+        from scipy.stats import trim_mean  # type: ignore[import-untyped]  # scipy ships no types
 
         given = np.asarray(values, np.float64)
         rng = np.random.Generator(np.random.Philox(0))
