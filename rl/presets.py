@@ -22,6 +22,10 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,
             "gae_lambda": 0.95,
         },
+        "PendulumNoVelocity-v1": {
+            "num_envs": 32, "num_steps": 64, "epochs": 15, "minibatches": 4, "lr": 3e-3, "gamma": 0.9,
+            "gae_lambda": 0.95, "memory": "lstm", "normalize_reward": True,
+        },
     },
 }
 
