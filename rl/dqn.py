@@ -20,6 +20,7 @@ from velodrome.rl import td_losses
 from velodrome.rl.dense import Mlp
 from velodrome.rl.devices import learning_device
 from velodrome.rl.dqn_config import DQNConfig
+from velodrome.rl.exploration import LastingEpsilonGreedy
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam, flatten
 from velodrome.rl.losses import huber
@@ -82,6 +83,7 @@ class DQN:
         self._quick: QuickMlp | None = None
         if isinstance(network.layers, Mlp) and network.trunk is None and self.device.type == "cpu":
             self._quick = QuickMlp(network.layers)
+        self.exploration = LastingEpsilonGreedy(envs.num_envs, config.random_steps, self.device)
         self.noise = Generator(self.device).manual_seed(derive(seed, "noise"))
         self.updates_done = 0
         self.progress = 0.0
@@ -100,7 +102,10 @@ class DQN:
         """Actions to take while training, ``[N]``."""
         network = self.policy.network
         out = network(x) if self._quick is None else network.combine(self._quick(x))
-        return EpsilonGreedy(self.policy.values(out), mask, self.epsilon).sample(generator)
+        q = self.policy.values(out)
+        if self.config.random_steps > 1.0:
+            return self.exploration.choose(q, mask, self.epsilon, generator)
+        return EpsilonGreedy(q, mask, self.epsilon).sample(generator)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One gradient step.
@@ -173,7 +178,7 @@ class DQN:
             "network": self.step.state(), "target": self.target_weights.clone(), "sight": self.policy.sight.state(),
             "buffers": {name: part.clone() for name, part in self.policy.network.named_buffers()},
             "noise": self.noise.get_state(), "updates_done": self.updates_done,
-            "precision": None if trunk is None else trunk.precision,
+            "lasting": self.exploration.lasting.clone(), "precision": None if trunk is None else trunk.precision,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -185,6 +190,7 @@ class DQN:
             part.copy_(state["buffers"][name])
         self.noise.set_state(state["noise"])
         self.updates_done = state["updates_done"]
+        self.exploration.lasting = state["lasting"].to(self.device)
         for trunk in (self.policy.network.trunk, self.target.trunk):
             if trunk is not None:
                 trunk.precision = state["precision"]  # a new choice might be another

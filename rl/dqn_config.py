@@ -41,6 +41,8 @@ class DQNConfig:
                              search=Choice(0.01, 0.05, 0.1))
     exploration_fraction: float = setting(0.2, "The share of the run in which it falls, in a straight line.",
                                           Float(0.0, 1.0), search=Choice(0.05, 0.1, 0.2, 0.4))
+    random_steps: float = setting(1.0, "How many steps a random action lasts, on average; the share stays the same.",
+                                  Float(1.0, 1e6))
     n_step: int = setting(1, "Steps of real rewards before the network's estimate.", Int(1, 1_000),
                           search=Choice(1, 3, 5))
     double: bool = setting(True, "The network chooses the action whose value the target network gives.", FLAG,

@@ -19,6 +19,7 @@ from velodrome.errors import Diverged, UsageError
 from velodrome.rl.algorithms import read_params
 from velodrome.rl.dqn import DQN, learning
 from velodrome.rl.evaluate import evaluate
+from velodrome.rl.exploration import LastingEpsilonGreedy
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.q_policy import EpsilonGreedy, draw_evenly
 from velodrome.rl.replay import Transitions
@@ -144,6 +145,34 @@ def test_random_actions_are_allowed_and_as_many_as_epsilon_says() -> None:
     assert drawn.tolist() == pytest.approx([1 / 3] * 3, abs=0.015)
     with pytest.raises(UsageError, match="forbids every action"):
         EpsilonGreedy(q[:2], torch.tensor([[True, False, True], [False, False, False]]), 0.1)
+
+
+def test_random_actions_last_and_are_as_many_all_the_same() -> None:
+    draw, mean_steps, epsilon = torch.Generator().manual_seed(0), 5.0, 0.3
+    explore = LastingEpsilonGreedy(500, mean_steps, torch.device("cpu"))
+    q = torch.tensor([0.0] * 9 + [1.0]).expand(500, 10)
+    steps, lasting = [], []
+    for _ in range(400):
+        steps.append(explore.choose(q, None, epsilon, draw))
+        lasting.append(explore.lasting)
+    is_random = torch.stack(lasting) >= 0
+    assert float(is_random[50:].float().mean()) == pytest.approx(epsilon, abs=0.02)
+    # One of nine other actions begins, and is another one than that before it.
+    action = torch.stack(steps)[50:]
+    begins = ((action[1:] != action[:-1]) & (action[1:] != 9)).sum()
+    assert float((action[1:] != 9).sum() / begins) == pytest.approx(mean_steps, rel=0.1)
+    once = LastingEpsilonGreedy(500, 1.0, torch.device("cpu"))
+    share = torch.stack([once.choose(q, None, epsilon, draw) != 9 for _ in range(100)]).float().mean()
+    assert float(share) == pytest.approx(0.9 * epsilon, abs=0.01)
+
+
+def test_random_actions_end_where_they_are_forbidden() -> None:
+    draw = torch.Generator().manual_seed(0)
+    explore, q = LastingEpsilonGreedy(200, 100.0, torch.device("cpu")), torch.zeros(200, 3)
+    for t in range(20):
+        mask = torch.ones(200, 3, dtype=torch.bool)
+        mask[:, t % 3] = False
+        assert not (explore.choose(q, mask, 0.9, draw) == t % 3).any()
 
 
 @pytest.mark.parametrize("given", [
@@ -333,7 +362,7 @@ def test_images_are_learnt_from(more: dict[str, ParamValue]) -> None:
 
 @pytest.mark.parametrize(("env", "more"), [
     ("CartPole-v1", {}), ("CartPole-v1", {"prioritized": True, "noisy": True, "n_step": 3}),
-    ("MountainCar-v0", RAINBOW), ("velodrome/ProbeMask-v0", {**QUANTILE, "anneal_lr": True, "rollbacks": 1}),
+    ("MountainCar-v0", RAINBOW), ("velodrome/ProbeMask-v0", {**QUANTILE, "anneal_lr": True, "random_steps": 3.0}),
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str, more: dict[str, ParamValue]) -> None:
     given: dict[str, ParamValue] = {**SMALL, **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 600}
