@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from velodrome.types import ParamValue
 
+_MINATAR: dict[str, ParamValue] = {
+    "num_envs": 64, "num_steps": 128, "epochs": 4, "minibatches": 8, "lr": 2.5e-3, "entropy_coef": 0.01,
+    "network": "mlp",
+}
+
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
         "CartPole-v1": {
@@ -26,11 +31,38 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "num_envs": 32, "num_steps": 64, "epochs": 15, "minibatches": 4, "lr": 3e-3, "gamma": 0.9,
             "gae_lambda": 0.95, "memory": "lstm", "normalize_reward": True,
         },
+        "LunarLander-v3": {
+            "num_envs": 16, "num_steps": 256, "epochs": 8, "minibatches": 32, "lr": 1e-3, "gamma": 0.995,
+            "entropy_coef": 0.005, "normalize_obs": True, "normalize_reward": True,
+        },
+        "DoorKey-5x5-v0": {
+            "num_envs": 16, "num_steps": 128, "epochs": 8, "minibatches": 8, "lr": 1e-3, "gamma": 0.95,
+            "entropy_coef": 0.01,
+        },
+        "FourRooms-v0": {
+            "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 8, "lr": 1e-3, "entropy_coef": 0.01,
+        },
+        "MinAtar-Breakout-v1": _MINATAR,
+        "MinAtar-SpaceInvaders-v1": _MINATAR,
+        "MinAtar-Asterix-v1": _MINATAR,
+        "MinAtar-Freeway-v1": _MINATAR,
+    },
+    "sac": {
+        "Pendulum-v1": {
+            "width": 64, "lr": 1e-3, "critic_lr": 1e-3, "gamma": 0.98, "tau": 0.01, "learning_starts": 400,
+        },
+        "MountainCarContinuous-v0": {
+            "num_envs": 2, "width": 64, "lr": 1e-3, "critic_lr": 1e-3, "gamma": 0.99, "tau": 0.01,
+            "learning_starts": 1_000, "updates_per_step": 0.5, "noise_memory": 0.95,
+        },
+    },
+    "crossq": {
+        "HalfCheetah-v5": {"learning_starts": 2_000},
     },
 }
 
 
 def preset(algo: str, env: str) -> dict[str, ParamValue]:
     """The settings for an environment; none where there is no preset."""
-    name = env.rpartition(":")[2].removeprefix("velodrome/")
+    name = env.rpartition(":")[2].removeprefix("velodrome/").replace("MinAtar/", "MinAtar-")
     return dict(PRESETS.get(algo, {}).get(name, {}))
