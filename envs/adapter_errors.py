@@ -12,7 +12,7 @@ from velodrome.errors import UsageError, VeloError, nearest
 
 EXTRAS = {
     "ale_py": "atari", "mujoco": "mujoco", "Box2D": "box2d", "box2d": "box2d", "pygame": "box2d",
-    "moviepy": "video", "imageio": "mujoco",
+    "imageio_ffmpeg": "video", "PIL": "video", "imageio": "mujoco",
 }
 """Which of velodrome's extras brings a module that an environment may miss."""
 

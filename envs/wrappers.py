@@ -161,12 +161,9 @@ def _fire_reset(env: Any) -> Any:
 
 
 def _video(env: Any, folder: str = "videos", every: int = 1) -> Any:
-    from gymnasium.wrappers import RecordVideo
+    from velodrome.envs.wrappers_video import RecordVideo
 
-    if env.render_mode not in ("rgb_array", "rgb_array_list"):
-        raise EnvError("Video needs an environment that renders frames", given=f"render_mode={env.render_mode!r}",
-                       allowed="rgb_array", hint="make_envs(..., render_mode='rgb_array')")
-    return RecordVideo(env, folder, episode_trigger=lambda episode: episode % every == 0, disable_logger=True)
+    return RecordVideo(env, folder, every)
 
 
 _TABLE: dict[str, _Entry] = {

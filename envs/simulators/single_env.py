@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from velodrome.envs.render import picture
 from velodrome.envs.simulators.batch import SimBatch
 from velodrome.envs.simulators.catalogue import simulator as by_name
 from velodrome.envs.simulators.simulator import DISABLED, Simulator
-from velodrome.envs.simulators.vector_env import refuse_to_draw
 from velodrome.errors import UsageError
 
 
@@ -24,16 +24,26 @@ class SimEnv(gymnasium.Env[NDArray[Any], Any]):
 
     Args:
         simulator: A simulator or its name.
-        render_mode: None; simulators don't draw.
+        render_mode: None, or ``"rgb_array"``: ``render`` draws a frame (``envs.render``).
         options: The simulator's own (``Simulator.options``).
+
+    Raises:
+        UsageError: An unknown simulator, option or render mode, or one that there are no pictures of.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's
 
     def __init__(self, simulator: str | Simulator, render_mode: str | None = None, **options: Any) -> None:
         simulator = by_name(simulator) if isinstance(simulator, str) else simulator
         self.simulator = simulator = simulator.with_options(options)
-        refuse_to_draw(simulator, render_mode)
+        self._picture = picture(simulator.name)
+        if render_mode not in (None, "rgb_array") or (render_mode and self._picture is None):
+            allowed = "None" if self._picture is None else "rgb_array, None"
+            raise UsageError(f"velodrome/{simulator.name} can't be drawn so", given=f"render_mode={render_mode!r}",
+                             allowed=allowed)
+        self.render_mode = render_mode
+        if self._picture is not None:
+            self.metadata = type(self).metadata | {"render_fps": self._picture.fps}
         self.batch = SimBatch(simulator, 1, mode=DISABLED)
         self.observation_space, self.action_space = simulator.observation_space, simulator.action_space
 
@@ -52,6 +62,12 @@ class SimEnv(gymnasium.Env[NDArray[Any], Any]):
         self.batch.step(np.asarray(action)[None])
         out = self.batch.buffers
         return out.obs[0].copy(), float(out.reward[0]), bool(out.terminated[0]), False, self._infos()
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """What the environment looks like now, ``[H, W, 3]``; None without a render mode."""
+        if self.render_mode is None or self._picture is None:
+            return None
+        return self._picture.draw(self.batch.get_state()["state"][:, 0], self.batch.buffers.obs[0])
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """All that ``set_state`` needs to go on bit for bit."""

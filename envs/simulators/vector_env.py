@@ -48,7 +48,7 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
         copy: Whether ``reset`` and ``step`` return copies. Without, they return the buffers themselves (``buffers``),
             which the next step overwrites.
         num_threads, first_stream: As ``SimBatch`` has them.
-        render_mode: None; simulators don't draw.
+        render_mode: None: a batch can't be drawn, a single environment can (``SimEnv``).
         options: The simulator's own (``Simulator.options``).
 
     Raises:
@@ -64,7 +64,9 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
     ) -> None:
         simulator = by_name(simulator) if isinstance(simulator, str) else simulator
         self.simulator = simulator = simulator.with_options(options)
-        refuse_to_draw(simulator, render_mode)
+        if render_mode is not None:
+            raise UsageError("A batch of simulators can't be drawn", given=f"render_mode={render_mode!r}",
+                             allowed="None", hint=f"a single one: gymnasium.make('velodrome/{simulator.name}', ...)")
         try:
             self._mode = AutoresetMode(autoreset_mode)
         except ValueError:
@@ -158,11 +160,3 @@ class SimVectorEnv(VectorEnv[Array, Array, Array]):
             raise UsageError("This can't be a reset_mask", given=given,
                              allowed=f"a bool array of shape {shape} with a true value")
         return mask
-
-
-def refuse_to_draw(simulator: Simulator, render_mode: str | None) -> None:
-    """Raises UsageError if there is a render mode."""
-    if render_mode is not None:
-        raise UsageError(f"velodrome/{simulator.name} can't be drawn", given=f"render_mode={render_mode!r}",
-                         allowed="None",
-                         hint=f"Gymnasium's own {simulator.name}, if there is one, has the same dynamics")

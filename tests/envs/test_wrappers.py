@@ -179,7 +179,7 @@ def test_a_user_s_wrapper_sees_through_the_tracker() -> None:
 
 
 def test_video_needs_frames() -> None:
-    with pytest.raises(EnvError, match=r"render_mode='rgb_array'"):
+    with pytest.raises(EnvError, match=r"kwargs={'render_mode': 'rgb_array'}"):
         make_envs(user.Counter, 1, mode="sync", wrappers=["video:out"])
 
 
