@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from velodrome.api import create_study, load_study, open_store, resume, sweep, train
+    from velodrome.api import create_study, load_agent, load_study, open_store, play, resume, sweep, train
     from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
     from velodrome.replicates import Replicates
     from velodrome.search.constraints import Constraint
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep", "train"),
+    "velodrome.api": ("create_study", "load_agent", "load_study", "open_store", "play", "resume", "sweep", "train"),
     "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
     "velodrome.replicates": ("Replicates",),
     "velodrome.search.constraints": ("Constraint",),
@@ -48,8 +48,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Space", "Study",
-    "Trial", "TrialResult", "VeloError", "create_study", "load_study", "objective", "open_store", "resume", "sweep",
-    "train",
+    "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
+    "play", "resume", "sweep", "train",
 ]
 
 

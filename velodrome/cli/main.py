@@ -17,6 +17,7 @@ from velodrome.cli.output import prepare_streams
 COMMANDS = {
     "sweep": "Run a new study: search the hyperparameters of an objective.",
     "train": "Train an agent by reinforcement learning.",
+    "play": "Watch a trained agent: play episodes, write a video.",
     "resume": "Go on with a study that was stopped, killed or finished.",
     "stop": "Stop a running study in order; nothing is lost.",
     "ls": "List the studies in the store, the newest first.",

@@ -1,0 +1,175 @@
+"""A trained agent from what a training run kept: its parameters and a checkpoint become a policy that acts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from velodrome.envs.adapter import make_envs
+from velodrome.envs.adapter_buffers import row_views
+from velodrome.envs.adapter_errors import EnvError
+from velodrome.envs.adapter_factory import EnvFactory, find_spec, resolve, takes
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
+from velodrome.envs.render import picture
+from velodrome.envs.simulators.catalogue import simulator_name
+from velodrome.envs.wrappers import parse_wrappers
+from velodrome.errors import UsageError
+from velodrome.rl.agent import restore
+from velodrome.rl.algorithms import env_settings, learning_class, read_params
+from velodrome.rl.settings import about
+from velodrome.seeding import derive
+
+WEIGHTS = ("best", "last")
+
+
+class LoadedAgent:
+    """A trained policy that acts in one environment: the environment's own observations in, its own actions out.
+
+    ::
+
+        env = agent.make_env()
+        obs, info = env.reset(seed=1)
+        agent.reset()
+        while ...:
+            obs, reward, terminated, truncated, info = env.step(agent.act(obs))
+
+    Attributes:
+        env: The environment it was trained in, as it was named then.
+        wrappers: Names of the wrappers that the environment had.
+        weights: Which ones these are: ``"best"`` or ``"last"``.
+        policy: The network (``rl.agent.Agent``), to look at.
+        is_deterministic: Whether it takes the most likely actions; it draws them otherwise.
+    """
+
+    def __init__(
+        self, policy: Any, obs: ObsLayout, action: ActionLayout, *, env: str, wrappers: tuple[str, ...], weights: str,
+        deterministic: bool, seed: int,
+    ) -> None:
+        self.policy, self.env, self.wrappers, self.weights = policy.eval(), env, wrappers, weights
+        self.is_deterministic = deterministic
+        self._obs, self._action = obs, action
+        self._rows = np.zeros((1, *obs.shape), obs.dtype)
+        self._row = row_views(self._rows)[0]
+        self._seed = seed
+        self._drawing = torch.Generator(next(policy.parameters()).device)
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begins an episode: what was seen before is forgotten. With a seed, actions are drawn from its stream."""
+        self._player = self.policy.player(1)
+        if seed is not None:
+            self._drawing.manual_seed(derive(seed, "actions of play"))
+
+    def act(self, obs: Any, mask: Any = None) -> Any:
+        """The action for an observation.
+
+        Args:
+            obs: As the environment gives it.
+            mask: Which actions are allowed, where it says so: ``info.get("action_mask")``.
+
+        Raises:
+            EnvError: If the observation is not of the environment's space, or the mask of another size.
+        """
+        try:
+            self._obs.write(obs, self._row)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise EnvError("An observation does not fit the space that the agent was trained in",
+                           given=f"{obs!r:.200}", allowed=f"shape {self._obs.shape}") from error
+        allowed = None if mask is None else self._mask(mask)
+        actions = self._player.act(self._rows, allowed, None if self.is_deterministic else self._drawing)
+        return self._action.to_env(self._action.to_batch(actions, 1, clip=True)[0])
+
+    def make_env(self, render_mode: str | None = None) -> Any:
+        """A Gymnasium environment as the agent was trained in, its wrappers included.
+
+        Args:
+            render_mode: ``"rgb_array"`` for one whose ``render`` gives frames.
+
+        Raises:
+            EnvError: If it can't be made, or not with this render mode.
+        """
+        target, kwargs = resolve(self.env), dict[str, Any]()
+        if isinstance(target, str):
+            spec = find_spec(target)
+            name = None if self.wrappers else simulator_name(spec.id)
+            if name is not None:
+                target = f"velodrome/{name}"
+                if render_mode is not None and picture(name) is None:
+                    raise _no_picture(self.env, render_mode)
+            elif "atari" in self.wrappers and spec.id.startswith("ALE/"):
+                kwargs["frameskip"] = 1  # the wrapper skips them
+        elif render_mode is not None and not takes(target, "render_mode"):
+            raise _no_picture(self.env, render_mode, hint="let its __init__ take render_mode, and write render()")
+        if render_mode is not None:
+            kwargs["render_mode"] = render_mode
+        env = EnvFactory(target, kwargs, parse_wrappers(self.wrappers))()
+        modes = list(env.metadata.get("render_modes") or ())
+        if render_mode is not None and render_mode not in modes:
+            env.close()
+            raise _no_picture(self.env, render_mode, allowed=", ".join(map(str, modes)))
+        return env
+
+    def _mask(self, mask: Any) -> Any:
+        parts = mask if isinstance(mask, tuple | list) and np.ndim(mask[0]) else [mask]
+        flat = np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(np.bool_)
+        if flat.size != sum(self._action.sizes):
+            raise EnvError("The action_mask has the wrong size", given=str(flat.size),
+                           allowed=f"{sum(self._action.sizes)}, one for each choice of the action space")
+        return flat[None]
+
+
+def load_agent(
+    params: Mapping[str, Any], state: Mapping[str, Any], *, weights: str = "best", deterministic: bool = True,
+    seed: int = 0,
+) -> LoadedAgent:
+    """The agent of a training run; it acts on the CPU.
+
+    Args:
+        params: The trial's parameters: algorithm, environment and all settings.
+        state: A checkpoint of the run (``training.Training.state``).
+        weights: ``best``, those that were the best while training, or where there are none yet the last; or ``last``.
+        deterministic: The most likely actions, or drawn ones.
+        seed: Of the drawn ones.
+
+    Raises:
+        UsageError: If there are no such weights, or they don't fit the environment as it is now.
+        EnvError: If the environment can't be made.
+    """
+    if weights not in WEIGHTS:
+        raise UsageError("There are no such weights", given=repr(weights), allowed=", ".join(WEIGHTS))
+    run, config = read_params(params)
+    env, wrappers = str(params["env"]), env_settings(str(params["env"]), run)["wrappers"]
+    plain = {"device": "cpu", "precision": "float32"}  # one row at a time: nothing else would be quicker
+    config = replace(config, **{name: value for name, value in plain.items() if name in about(type(config))})
+    best = state["best"] if weights == "best" else None
+    num_threads = torch.get_num_threads()
+    with make_envs(env, 1, mode="sync", wrappers=wrappers) as envs:
+        try:
+            with redirect_stdout(io.StringIO()):  # what a run says of itself as it begins
+                learning = learning_class(str(params["algo"]))(envs, config, steps=1, seed=0)
+        finally:
+            torch.set_num_threads(num_threads)  # the program that plays is its user's own
+        try:
+            if best is not None:
+                restore(learning.policy, best["policy"])
+            else:
+                learning.learner.load(state["learner"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UsageError(
+                "The weights can't be loaded", given=f"{error!r:.200}",
+                allowed="those of a policy for the environment as it is now; made on a GPU, the best ones alone",
+            ) from error
+        return LoadedAgent(
+            learning.policy, envs.obs_layout, envs.action_layout, env=env, wrappers=wrappers,
+            weights="last" if best is None else "best", deterministic=deterministic, seed=seed,
+        )
+
+
+def _no_picture(env: str, render_mode: str, *, allowed: str = "", hint: str = "") -> EnvError:
+    return EnvError(f"{env} can't be drawn", given=f"render_mode={render_mode!r}", allowed=allowed, hint=hint)
