@@ -36,7 +36,7 @@ RUNS = {
     "acrobot": Run("ppo", "Acrobot-v1", 100_000, -86, "PPO at 500,000"),
     "acrobot-dqn": Run("dqn", "Acrobot-v1", 100_000, -76.6, "DQN at 100,000"),
     "mountaincar": Run("dqn", "MountainCar-v0", 120_000, -101, "DQN at 120,000"),
-    "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 50_000, 94.7, "SAC at 50,000"),
+    "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 30_000, 94.7, "SAC at 50,000"),
     "pendulum": Run("sac", "Pendulum-v1", 20_000, -157, "SAC at 20,000"),
     "pendulum-crossq": Run("crossq", "Pendulum-v1", 10_000, -157, "SAC at 20,000"),
     "pendulum-ppo": Run("ppo", "Pendulum-v1", 100_000, -172, "PPO at 100,000"),
