@@ -11,6 +11,7 @@ import torch
 
 from tests.rl.runs import FakeTrial, params, training_for
 from velodrome.envs.adapter import make_envs
+from velodrome.envs.env_batch import EnvBatch
 from velodrome.envs.simulators.probes import PROBES
 from velodrome.errors import Diverged
 from velodrome.rl.evaluate import evaluate
@@ -160,6 +161,12 @@ def test_a_probe_is_played_as_well_as_can_be(name: str, steps: int) -> None:
     flawed = probe.flawed_return
     assert flawed is not None
     assert reached > probe.optimal_return - 0.1 * (probe.optimal_return - flawed)
+
+
+def test_what_masks_tell_can_not_be_learnt_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EnvBatch, "action_mask", None)
+    _, reached = trained("velodrome/ProbeMask-v0", 12_000, QUICK)
+    assert reached < 0.5 * PROBES["ProbeMask-v0"].optimal_return
 
 
 @pytest.mark.parametrize(("name", "steps"), [
