@@ -156,14 +156,11 @@ def load_agent(
         finally:
             torch.set_num_threads(num_threads)  # the program that plays is its user's own
         try:
-            if best is not None:
-                restore(learning.policy, best["policy"])
-            else:
-                learning.learner.load(state["learner"])
+            restore(learning.policy, (best or state)["policy"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UsageError(
                 "The weights can't be loaded", given=f"{error!r:.200}",
-                allowed="those of a policy for the environment as it is now; made on a GPU, the best ones alone",
+                allowed="those of a policy for the environment as it is now",
             ) from error
         return LoadedAgent(
             learning.policy, envs.obs_layout, envs.action_layout, env=env, wrappers=wrappers,

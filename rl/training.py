@@ -162,8 +162,10 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All that changes."""
-        return {**self.learning.state(), "best": self.best, "rollbacks": self.rollbacks,
-                "has_arrived": self.has_arrived}
+        return {
+            **self.learning.state(), "policy": snapshot(self.learning.policy), "best": self.best,
+            "rollbacks": self.rollbacks, "has_arrived": self.has_arrived,
+        }
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.learning.load(state)
