@@ -16,6 +16,10 @@ from velodrome.rl.networks import activation_named, linear
 from velodrome.rl.policy import ImageTrunk
 
 
+_LAST_GAIN = 0.01
+"""Of the last layer: values begin near 0, as alike as actions mostly are. Larger differences must be unlearnt first."""
+
+
 class NoisyLinear(nn.Module):
     """A linear layer with learnt, factorised Gaussian noise (Fortunato et al. 2018, equations 9 to 11).
 
@@ -85,7 +89,7 @@ class QHead(nn.Module):
         if noisy:
             self.layers: nn.Module = _noisy_layers(whole, activation, generator)
         else:
-            self.layers = Mlp(whole, activation=activation, generator=generator)
+            self.layers = Mlp(whole, activation=activation, gain=_LAST_GAIN, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of vectors ``[B, D]`` or images: values ``[B, A]``, or, with several atoms, ``[B, A, K]``."""
