@@ -15,7 +15,6 @@ from velodrome.rl.dense import Mlp
 from velodrome.rl.networks import activation_named, linear
 from velodrome.rl.policy import ImageTrunk
 
-
 _LAST_GAIN = 0.01
 """Of the last layer: values begin near 0, as alike as actions mostly are. Larger differences must be unlearnt first."""
 
