@@ -46,8 +46,8 @@ RUNS = {
     "pendulum-memory": Run("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, -218, "recurrent PPO at 100,000"),
     "doorkey": Run("ppo", "velodrome/DoorKey-5x5-v0", 100_000, 0.964, "at 100,000"),
     "fourrooms": Run("ppo", "velodrome/FourRooms-v0", 5_000_000, 0.573, "at 5,000,000", seeds=3, is_long=True),
-    "breakout": Run("ppo", "MinAtar/Breakout-v1", 5_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
-    "space-invaders": Run("ppo", "MinAtar/SpaceInvaders-v1", 5_000_000, 131, "PPO at 10,000,000", seeds=3,
+    "breakout": Run("ppo", "MinAtar/Breakout-v1", 10_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
+    "space-invaders": Run("ppo", "MinAtar/SpaceInvaders-v1", 10_000_000, 131, "PPO at 10,000,000", seeds=3,
                           is_long=True),
     "halfcheetah": Run("crossq", "HalfCheetah-v5", 200_000, 9_300, "CrossQ at 200,000", seeds=3, is_long=True),
 }
