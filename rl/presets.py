@@ -47,6 +47,23 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
         "MinAtar-Asterix-v1": _MINATAR,
         "MinAtar-Freeway-v1": _MINATAR,
     },
+    "dqn": {
+        "CartPole-v1": {
+            "num_envs": 8, "learning_starts": 500, "batch_size": 64, "width": 64, "lr": 1e-3, "anneal_lr": True,
+            "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.16, "eps_end": 0.04,
+            "distributional": "categorical", "v_min": 0.0, "v_max": 100.0,
+        },
+        "Acrobot-v1": {
+            "num_envs": 8, "learning_starts": 500, "batch_size": 64, "width": 64, "lr": 5e-4, "anneal_lr": True,
+            "target_every": 250, "n_step": 3, "random_steps": 5.0, "exploration_fraction": 0.1, "eps_end": 0.02,
+            "distributional": "categorical", "v_min": -100.0, "v_max": 0.0,
+        },
+        "MountainCar-v0": {
+            "num_envs": 8, "learning_starts": 500, "batch_size": 64, "width": 64, "lr": 5e-4, "anneal_lr": True,
+            "target_every": 250, "n_step": 5, "prioritized": True, "normalize_obs": True, "random_steps": 20.0,
+            "exploration_fraction": 0.3, "eps_end": 0.02,
+        },
+    },
     "sac": {
         "Pendulum-v1": {
             "width": 64, "lr": 1e-3, "critic_lr": 1e-3, "gamma": 0.98, "tau": 0.01, "learning_starts": 400,
