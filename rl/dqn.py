@@ -161,10 +161,10 @@ class DQN:
         loss = distance(out, action, target)
         return loss, loss.detach()
 
-    def _explain(self, batch: Transitions, **more: Tensor) -> None:
+    def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""
-        parts = {"observations": batch.obs, "rewards": batch.reward, "next observations": batch.next_obs, **more}
-        check_finite(parts, {"network": self.policy.network}, where=f"in update {self.updates_done + 1}")
+        modules = {"network": self.policy.network}
+        check_finite(batch.named(), modules, results, where=f"in update {self.updates_done + 1}")
 
     def soften(self, rollback: int) -> None:
         """Halves the learning rate for each rollback, and draws otherwise than before."""
@@ -176,7 +176,6 @@ class DQN:
         trunk = self.policy.network.trunk
         return {
             "network": self.step.state(), "target": self.target_weights.clone(), "sight": self.policy.sight.state(),
-            "buffers": {name: part.clone() for name, part in self.policy.network.named_buffers()},
             "noise": self.noise.get_state(), "updates_done": self.updates_done,
             "lasting": self.exploration.lasting.clone(), "precision": None if trunk is None else trunk.precision,
         }
@@ -186,8 +185,6 @@ class DQN:
         self.step.load(state["network"])
         self.target_weights.copy_(state["target"])
         self.policy.sight.load(state["sight"])
-        for name, part in self.policy.network.named_buffers():
-            part.copy_(state["buffers"][name])
         self.noise.set_state(state["noise"])
         self.updates_done = state["updates_done"]
         self.exploration.lasting = state["lasting"].to(self.device)

@@ -43,6 +43,11 @@ class Transitions(NamedTuple):
     next_mask: Tensor | None = None
     """``[B, num_masked]``, bool, the actions allowed there; None without masks. All, where an episode was cut."""
 
+    def named(self) -> dict[str, Tensor]:
+        """What went in, by the names that a person knows: for the NaN guard."""
+        return {"observations": self.obs, "actions": self.action, "rewards": self.reward,
+                "next observations": self.next_obs}
+
 
 @dataclass(frozen=True, slots=True)
 class Field:

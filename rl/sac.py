@@ -116,10 +116,8 @@ class SAC:
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""
-        inputs = {"observations": batch.obs, "actions": batch.action, "rewards": batch.reward,
-                  "next observations": batch.next_obs}
         modules = {"policy": self.policy, "critics": self.critics}
-        check_finite(inputs, modules, results, where=f"in update {self.updates_done + 1}")
+        check_finite(batch.named(), modules, results, where=f"in update {self.updates_done + 1}")
 
     def soften(self, rollback: int) -> None:
         """Halves the learning rates for each rollback, and draws otherwise than before."""
