@@ -52,7 +52,8 @@ def sweep(
     FILE is a Python file with the objective in it, `def train(trial)`; NAME says which where there are several.
     MODULE:NAME works as well. At the end the best trial is printed: its number, value and parameters.
 
-    With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes.
+    With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes. Where a -p gives
+    several values (lr=1e-4..1e-2:log, epochs=4..16, 'activation=tanh|relu'), those alone are searched.
     """
     from velodrome import api
     from velodrome.errors import UsageError
