@@ -13,7 +13,7 @@ The calling loop, in the manager::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Event
@@ -132,3 +132,11 @@ class Executor(Protocol):
     def close(self) -> None:
         """Ends every process at once; the host hears ``GivenBack`` for each unfinished trial. Can be called twice."""
         ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """An executor whose workers may have to wait for a place."""
+
+    waits_for: str
+    """What they wait for, a sentence; ``""`` where all have their place."""

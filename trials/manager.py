@@ -21,7 +21,7 @@ from velodrome.records import ArtifactRow, trial_id
 from velodrome.trials import events as ev
 from velodrome.trials.controller import Controller
 from velodrome.trials.events import Command, Event
-from velodrome.trials.executor import Executor, Job, StudyContext
+from velodrome.trials.executor import Executor, Job, StudyContext, Waits
 from velodrome.types import ParamValue, TrialState
 
 _TICK_S = 0.2
@@ -245,9 +245,13 @@ class Manager:
             controller.study.name, self._target, finished, table.counts[TrialState.RUNNING],
             table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
             (self._target - finished) / rate if rate > 0 else None,
-            "the store can't be written; trying again" if self._store_failed_at is not None else "",
-            self._last_report(),
+            self._note(), self._last_report(),
         )
+
+    def _note(self) -> str:
+        if self._store_failed_at is not None:
+            return "the store can't be written; trying again"
+        return self._executor.waits_for if isinstance(self._executor, Waits) else ""
 
     def _last_report(self) -> tuple[int, float | None] | None:
         if self._target != 1:

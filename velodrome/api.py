@@ -52,6 +52,7 @@ def sweep(
     name: str | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str = "process",
+    address: str = "",
     workers: int | None = None,
     resources: str = "",
     retries: int = 0,
@@ -73,7 +74,8 @@ def sweep(
         seed: Everything random derives from it; drawn and kept with the study where none is given.
         name: The study's name; by default the objective's, with a number where that is taken.
         store: The results store; by default ``$VELODROME_STORE``, else ``velodrome.db``.
-        executor: ``process`` or ``inline``.
+        executor: ``process``, ``inline`` or ``ray``.
+        address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         workers: How many trials run at once.
         resources: What one trial needs.
         retries: How often a trial whose objective failed is started again.
@@ -90,7 +92,8 @@ def sweep(
     """
     check_trials(trials)
     options = Options(
-        executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints)
+        executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
+        address=address,
     )
     source = ObjectiveSource.of(objective)
     with executor_for(source, options, sampler) as (runner, reasons):
@@ -119,6 +122,7 @@ def train(
     name: str | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str = "process",
+    address: str = "",
     resources: str = "",
     timeout_s: float | None = None,
     progress: bool | Callable[[Progress], None] = True,
@@ -137,7 +141,8 @@ def train(
         workers: How many of these run at once; by default as many as fit.
         name: The study's name; by default the algorithm's and the environment's, with a number where that is taken.
         store: The results store.
-        executor: ``process`` or ``inline``.
+        executor: ``process``, ``inline`` or ``ray``.
+        address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         resources: What the run needs.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
@@ -152,8 +157,8 @@ def train(
     env = known_env(env)
     return sweep(
         OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
-        name=name, store=store, executor=executor, workers=workers, resources=resources, breaker=1,
-        timeout_s=timeout_s, progress=progress,
+        name=name, store=store, executor=executor, address=address, workers=workers, resources=resources,
+        breaker=1, timeout_s=timeout_s, progress=progress,
     )
 
 
@@ -179,6 +184,7 @@ def resume(
     trials: int | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str | None = None,
+    address: str | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
     take_over: bool = False,
@@ -192,6 +198,7 @@ def resume(
         trials: A new number of finished trials; by default what was asked for.
         store: The results store.
         executor: Another executor than before.
+        address: Another Ray cluster than before.
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
         take_over: Take the study from a controller on another host, which can't be asked whether it still runs (a
@@ -210,6 +217,10 @@ def resume(
         row = reader.study(name)
     config = json.loads(row.config)
     config |= {key: value for key, value in (("executor", executor), ("workers", workers)) if value is not None}
+    if config["executor"] == "ray" or address:
+        config["address"] = config.get("address", "") if address is None else address
+    else:
+        config["address"] = ""
     options = Options(**{**config, "timeout_s": timeout_s})
     if objective is None and not row.objective:
         raise ObjectiveError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from velodrome.clock import SystemClock
@@ -30,7 +31,7 @@ from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
-EXECUTORS = ("process", "inline")
+EXECUTORS = ("process", "inline", "ray")
 _NO_LIMIT = 1_000_000_000
 
 
@@ -39,7 +40,7 @@ class Options:
     """How a study's trials are run: kept with the study, so that a resume runs them alike.
 
     Attributes:
-        executor: ``process`` (warm worker processes) or ``inline`` (this process: for the debugger).
+        executor: ``process`` (warm worker processes), ``inline`` (this process: for the debugger) or ``ray``.
         workers: How many trials run at once; None for as many as fit.
         resources: What one trial needs, such as ``"cpus=2,gpu=0.5,memory=4GiB"``.
         retries: How often a trial whose objective failed is started again.
@@ -48,6 +49,7 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
     """
 
     executor: str = "process"
@@ -58,6 +60,7 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    address: str = ""
 
 
 @contextmanager
@@ -69,25 +72,53 @@ def executor_for(
     A sampler that learns from results gets no trials queued ahead of them.
     """
     prefetch = 1 if learns(sampler) else 8
-    planned = _plan(source, options)
+    if options.address and options.executor != "ray":
+        raise UsageError("An address is of a Ray cluster", given=f"{options.address!r}, and the executor is "
+                         f"{options.executor}", allowed="an address with --executor ray")
     runner: Executor
     match options.executor:
         case "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            runner = ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
+            planned = _plan(source, options)
+            reasons, runner = planned.reasons, ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
         case "inline":
             from velodrome.trials.inline_executor import InlineExecutor
 
-            runner = InlineExecutor(source, planned.slots[0])
+            planned = _plan(source, options)
+            reasons, runner = planned.reasons, InlineExecutor(source, planned.slots[0])
+        case "ray":
+            runner, reasons = _on_ray(source, options, prefetch)
         case other:
             raise UsageError(
                 "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
             )
     try:
-        yield runner, planned.reasons
+        yield runner, reasons
     finally:
         runner.close()
+
+
+def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[Executor, tuple[str, ...]]:
+    """The Ray executor, joined to its cluster, and why its workers are so many."""
+    from velodrome.trials.ray_cluster import RayCluster, plan_for
+    from velodrome.trials.ray_executor import RayExecutor
+
+    request = ResourceRequest.parse(options.resources)
+    if "gpu" not in options.resources and "torch" in source.pack().preloads:
+        request = replace(request, gpu_millis=AUTO_GPU)
+    cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
+    try:
+        planned = plan_for(cluster, request, options.workers)
+        return RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say), planned.reasons
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(f"velodrome: {text}", file=sys.stderr, flush=True)
 
 
 def _plan(source: ObjectiveSource, options: Options) -> Plan:

@@ -44,8 +44,8 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @json_option
 @click.pass_context
 def sweep(
-    ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, timeout: float | None,
-    quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
+    ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, address: str | None,
+    timeout: float | None, quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
 ) -> None:
     """Run a new study: search the hyperparameters of an objective.
 
@@ -66,7 +66,8 @@ def sweep(
     started_at = time.monotonic()
     with prints_to_stderr():
         study = api.sweep(
-            objective, store=store, executor=executor or "process", timeout_s=timeout, progress=not quiet, **settings
+            objective, store=store, executor=executor or "process", address=address or "", timeout_s=timeout,
+            progress=not quiet, **settings,
         )
     conclude(ctx, study, time.monotonic() - started_at, as_json=as_json)
 
