@@ -1,18 +1,15 @@
 """The Ray cluster that a study runs on: one of our own on this machine, or one that is there and is joined.
 
 Our own listens on the loopback address alone, asks for a token, has no dashboard, reports no usage, and is gone when
-the study ends. Should this process be killed, Linux kills Ray's processes with it; the folder that they leave is
-removed by the next one that starts.
+the study ends, or when its controller is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
 import secrets
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,12 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from velodrome.errors import UsageError, VeloError
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.ray_plan import RayPlan, plan_ray
 from velodrome.resources.request import ResourceRequest
+from velodrome.trials.ray_reaper import MARK, Reaper
 
 _PREFIX = "velo-ray-"
 _CONNECT_PATIENCE_S = 5.0
@@ -50,10 +46,12 @@ class RayCluster:
     """
 
     def __init__(self, address: str, cpus: int = 1) -> None:
+        self.is_local = not address
+        if "RAY_AUTH_MODE" not in os.environ and (self.is_local or has_token()):
+            os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it as it is imported
         import ray
 
-        self.is_local = not address
-        self._folder: Path | None = None
+        self._reaper: Reaper | None = None
         self._is_ours = not ray.is_initialized()
         if not self._is_ours:  # the caller's own connection: it stays
             return
@@ -90,20 +88,19 @@ class RayCluster:
 
         if self._is_ours:
             ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._reaper is not None:
+            self._reaper.close()
+            self._reaper = None
 
     def _start(self, ray: Any, cpus: int, quiet: dict[str, Any]) -> None:
-        remove_left_folders()
         make_token()
-        self._folder = _new_folder()
-        inventory = Inventory.detect()
-        with _environment(_QUIET):
+        folder, inventory = _new_folder(), Inventory.detect()
+        self._reaper = Reaper(folder)
+        with _environment({**_QUIET, MARK: str(folder)}):
             ray.init(
                 address="local", num_cpus=max(cpus, inventory.cpus), num_gpus=len(inventory.gpus),
                 include_dashboard=False, object_store_memory=_OBJECTS_BYTES, namespace="velodrome",
-                _node_ip_address="127.0.0.1", _temp_dir=str(self._folder / "r"), **quiet,
+                _node_ip_address="127.0.0.1", _temp_dir=str(folder / "r"), **quiet,
             )
 
 
@@ -151,18 +148,21 @@ def token_path() -> Path:
     return Path(given) if given else Path.home() / ".ray" / "auth_token"
 
 
+def has_token() -> bool:
+    """Whether there is a token that a cluster could ask for."""
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().exists()
+
+
 def make_token() -> None:
     """Sees to it that there is a token, which nobody but its owner can read.
 
     Raises:
         VeloError: If it can't be kept.
     """
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return
     path = token_path()
     try:
-        if path.exists():
-            if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
+        if has_token():
+            if path.exists() and path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
                 path.chmod(0o600)
             return
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -180,25 +180,11 @@ def make_token() -> None:
                         allowed="a folder that can be written to", hint="set RAY_AUTH_TOKEN_PATH") from error
 
 
-def remove_left_folders() -> None:
-    """Removes the folders of processes that were killed before they could."""
-    for parent in _parents():
-        for folder in parent.glob(f"{_PREFIX}*"):
-            pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-            with contextlib.suppress(OSError):
-                if pid.isdecimal() and folder.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid)):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _new_folder() -> Path:
     """A folder for Ray's own files, for this user alone; its name says whose process it belongs to."""
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parents()[0]))
-
-
-def _parents() -> list[Path]:
-    """Where these folders are: the usual place for temporary files, where its name is short enough."""
-    usual = Path(tempfile.gettempdir())
-    return [usual] if len(str(usual)) + len(_PREFIX) <= _MAX_FOLDER else [Path("/tmp")]
+    usual = tempfile.gettempdir()
+    parent = usual if len(usual) + len(_PREFIX) <= _MAX_FOLDER else "/tmp"
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
 
 
 @contextmanager

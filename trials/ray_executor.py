@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from velodrome.errors import ObjectiveError, SpaceError, VeloError
 from velodrome.resources.ray_plan import RayPlan
@@ -255,10 +255,11 @@ def _suggested(host: Host, number: int, name: str, domain: dict[str, Any]) -> Me
 def _why(error: RayError) -> str:
     """What became of an actor, in a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if "node" in line.lower() and ("died" in line or "dead" in line):
-            return f"the worker's node died: {line}"[:300]
-    return f"the worker's actor died: {lines[0] if lines else type(error).__name__}"[:300]
+    said = lines[0] if lines else type(error).__name__
+    if isinstance(error, ActorUnavailableError):
+        return "the worker's node can't be reached any more"
+    node = next((line for line in lines if "node" in line.lower() and ("died" in line or "dead" in line)), "")
+    return f"the worker's node died: {node}"[:300] if node else f"the worker's actor died: {said}"[:300]
 
 
 def _shown(name: str, amount: float) -> str:

@@ -102,7 +102,6 @@ def executor_for(
 def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[Executor, tuple[str, ...]]:
     """The Ray executor, joined to its cluster, and why its workers are so many."""
     from velodrome.trials.ray_cluster import RayCluster, plan_for
-    from velodrome.trials.ray_executor import RayExecutor
 
     request = ResourceRequest.parse(options.resources)
     if "gpu" not in options.resources and "torch" in source.pack().preloads:
@@ -110,6 +109,8 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[E
     cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
     try:
         planned = plan_for(cluster, request, options.workers)
+        from velodrome.trials.ray_executor import RayExecutor
+
         return RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say), planned.reasons
     except BaseException:
         cluster.close()

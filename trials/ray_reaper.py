@@ -1,0 +1,71 @@
+"""Ends what a Ray of ours leaves: a small process that waits until the study's controller is gone, killed or not.
+
+Linux kills Ray's main processes with the controller, but not their helpers, which go on for a minute. All of them carry
+a mark in their environment, and by that they are found; nothing else on the machine is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+MARK = "VELODROME_RAY_FOLDER"
+"""The variable's name; its value is the folder of the Ray that a process belongs to."""
+_PATIENCE_S = 5.0
+
+
+class Reaper:
+    """One such process, started at once, from a controller that holds its standard input open.
+
+    Args:
+        folder: The folder of a Ray that is about to start with ``MARK`` set to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "velodrome.trials.ray_reaper", str(folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Has everything ended and the folder removed; waits for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE_S)
+
+
+def end_all(folder: str) -> None:
+    """Kills every process that carries the folder's mark, until there is none, and removes the folder."""
+    for _ in range(10):
+        marked = [process for process in psutil.process_iter() if _mark_of(process) == folder]
+        for process in marked:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if not marked:
+            break
+        psutil.wait_procs(marked, timeout=1.0)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        mark: str | None = process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
+    return mark
+
+
+def main() -> None:
+    """``python -m velodrome.trials.ray_reaper FOLDER``: waits for the end of its standard input."""
+    sys.stdin.buffer.read()
+    end_all(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
