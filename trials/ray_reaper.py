@@ -1,12 +1,14 @@
 """Ends what a Ray of ours leaves: a small process that waits until the study's controller is gone, killed or not.
 
-Linux kills Ray's main processes with the controller, but not their helpers, which go on for a minute. All of them carry
-a mark in their environment, and by that they are found; nothing else on the machine is touched.
+Linux kills Ray's main processes with the controller, but not their helpers, which go on for a minute. They are found by
+a mark in their environment, or (where a process wrote its title over that) by the log files that they hold open;
+nothing else on the machine is touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -40,31 +42,34 @@ class Reaper:
             self._process.wait(_PATIENCE_S)
 
 
-def end_all(folder: str) -> None:
-    """Kills every process that carries the folder's mark, until there is none, and removes the folder."""
+def end_all(folder: str, but: tuple[int, ...]) -> None:
+    """Kills every process that belongs to the folder, until there is none ``but`` these, and removes the folder."""
     for _ in range(10):
-        marked = [process for process in psutil.process_iter() if _mark_of(process) == folder]
-        for process in marked:
+        left = [process for process in psutil.process_iter() if process.pid not in but and _belongs(process, folder)]
+        for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        if not marked:
+        if not left:
             break
-        psutil.wait_procs(marked, timeout=1.0)
+        psutil.wait_procs(left, timeout=1.0)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _mark_of(process: psutil.Process) -> str | None:
+def _belongs(process: psutil.Process, folder: str) -> bool:
     try:
-        mark: str | None = process.environ().get(MARK)
+        if process.uids().real != os.getuid():
+            return False
+        marked = process.environ().get(MARK) == folder
+        return marked or any(file.path.startswith(f"{folder}/") for file in process.open_files())
     except (psutil.Error, OSError):
-        return None
-    return mark
+        return False
 
 
 def main() -> None:
     """``python -m velodrome.trials.ray_reaper FOLDER``: waits for the end of its standard input."""
+    controller = os.getppid()
     sys.stdin.buffer.read()
-    end_all(sys.argv[1])
+    end_all(sys.argv[1], (controller, os.getpid()))
 
 
 if __name__ == "__main__":
