@@ -121,7 +121,7 @@ def _above(file: str, module: str) -> str:
     """The folder on ``sys.path`` that a module's file was found from."""
     if not file:
         return ""
-    path = Path(file).resolve()
+    path = Path(file).absolute()
     depth = len(module.split(".")) - (path.name != "__init__.py")
     return str(path.parents[depth])
 
@@ -129,7 +129,7 @@ def _above(file: str, module: str) -> str:
 def _is_installed(root: str) -> bool:
     parts = Path(root).parts
     ours = Path(velodrome.__file__).resolve().parents[1]
-    return any(name in parts for name in _INSTALLED) or Path(root) == ours or root.startswith(sys.base_prefix + "/lib")
+    return any(name in parts for name in _INSTALLED) or Path(root).resolve() == ours or root.startswith(sys.base_prefix + "/lib")
 
 
 def _is_code(folder: Path) -> bool:
