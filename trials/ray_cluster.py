@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ class RayCluster:
 
     def __init__(self, address: str, cpus: int = 1) -> None:
         self.is_local = not address
-        if "RAY_AUTH_MODE" not in os.environ and (self.is_local or has_token()):
-            os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it as it is imported
+        if address and "RAY_AUTH_MODE" not in os.environ and has_token():
+            _use_token()
         import ray
 
         self._reaper: Reaper | None = None
@@ -151,6 +152,15 @@ def token_path() -> Path:
 def has_token() -> bool:
     """Whether there is a token that a cluster could ask for."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().exists()
+
+
+def _use_token() -> None:
+    """Has Ray show the token to the cluster at an address, too; to one of our own it does so unasked."""
+    if "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"  # read as Ray is imported
+        return
+    setup = importlib.import_module("ray._private.authentication.authentication_token_setup")
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def make_token() -> None:

@@ -256,6 +256,8 @@ def _why(error: RayError) -> str:
     """What became of an actor, in a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
+    if "creation task" in said:
+        return f"the worker's actor could not begin: {lines[-1]}"[:300]
     if isinstance(error, ActorUnavailableError):
         return "the worker's node can't be reached any more"
     node = next((line for line in lines if "node" in line.lower() and ("died" in line or "dead" in line)), "")

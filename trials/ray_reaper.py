@@ -18,7 +18,7 @@ import psutil
 
 MARK = "VELODROME_RAY_FOLDER"
 """The variable's name; its value is the folder of the Ray that a process belongs to."""
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 
 
 class Reaper:

@@ -127,9 +127,9 @@ def _above(file: str, module: str) -> str:
 
 
 def _is_installed(root: str) -> bool:
-    parts = Path(root).parts
     ours = Path(velodrome.__file__).resolve().parents[1]
-    return any(name in parts for name in _INSTALLED) or Path(root).resolve() == ours or root.startswith(sys.base_prefix + "/lib")
+    standard = root.startswith(f"{sys.base_prefix}/lib")
+    return standard or Path(root).resolve() == ours or any(name in Path(root).parts for name in _INSTALLED)
 
 
 def _is_code(folder: Path) -> bool:
