@@ -32,6 +32,8 @@ _MAX_FOLDER = 30
 """A socket's path has at most 107 bytes, and Ray adds 75 to the folder's."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "RAY_DEDUP_LOGS": "0"}
 """No figures to Ray's makers; and no killing by Ray for memory: the workers' own limits do that, trial by trial."""
+_TERSE = {"RAY_NUM_REDIS_GET_RETRIES": "3"}
+"""So many seconds for a cluster to let us in."""
 
 
 class RayCluster:
@@ -48,9 +50,12 @@ class RayCluster:
 
     def __init__(self, address: str, cpus: int = 1) -> None:
         self.is_local = not address
-        if address and "RAY_AUTH_MODE" not in os.environ and has_token():
-            _use_token()
-        import ray
+        if address:
+            check_address(address)
+            if "RAY_AUTH_MODE" not in os.environ and has_token():
+                _use_token()
+        with _environment(_TERSE if address else {}):  # some of it is read as Ray is imported
+            import ray
 
         self._reaper: Reaper | None = None
         self._is_ours = not ray.is_initialized()
@@ -62,8 +67,8 @@ class RayCluster:
             if self.is_local:
                 self._start(ray, cpus, quiet)
             else:
-                check_address(address)
-                ray.init(address=address, namespace="velodrome", **quiet)
+                with _environment(_TERSE):
+                    ray.init(address=address, namespace="velodrome", **quiet)
         except VeloError:
             raise
         except BaseException as error:
@@ -212,9 +217,10 @@ def _environment(extra: Mapping[str, str]) -> Iterator[None]:
 def _no_cluster(address: str, error: Exception) -> VeloError:
     """The error for a Ray that could not be reached or started."""
     text = str(error).strip().partition("\n")[0] or type(error).__name__
-    if "authentication" in text.lower() or "token" in text.lower():
+    if _is_about_token(error):
         return VeloError(
-            f"The Ray cluster does not take the token: {text}", given=address or "a local Ray",
+            "The Ray cluster does not take the token", given=f"{address or 'a local Ray'}, with the token in "
+            f"{token_path()}" if has_token() else f"{address}, without a token",
             hint=f"put the cluster's token into {token_path()}, or its path into RAY_AUTH_TOKEN_PATH",
         )
     if not address:
@@ -223,3 +229,12 @@ def _no_cluster(address: str, error: Exception) -> VeloError:
         f"The Ray cluster could not be joined: {text}", given=address,
         hint="run velo on a machine of the cluster; ray status says whether it is up",
     )
+
+
+def _is_about_token(error: BaseException | None) -> bool:
+    """Whether the error, or one that led to it, says that a token is missing or wrong."""
+    while error is not None:
+        if "authentication token" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -226,7 +226,8 @@ class RayExecutor:
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise VeloError(
                     "The workers on the Ray cluster end before they are ready", given=_why(error),
-                    hint="every node needs the same Python, Ray and velodrome; ray logs shows more",
+                    hint="every node needs the same Python, Ray and velodrome; a cluster that asks for no token "
+                    "wants RAY_AUTH_MODE=disabled",
                 )
         self._spawn(worker.slot)
 
