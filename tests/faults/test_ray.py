@@ -135,7 +135,7 @@ def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: Cluster, tm
 def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     process = start(tmp_path, *ON_RAY, "--trials", "40")
-    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=60)
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
     assert process.poll() is None, process.communicate()
     everybody = family(process)
     assert len(everybody) > 6
@@ -151,13 +151,13 @@ def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path
 def test_an_actor_that_is_killed_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     process = start(tmp_path, *ON_RAY, "--trials", "20")
-    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=60)
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
     actors = [p for p in family(process) if p.is_running() and "RayWorker" in "".join(p.cmdline())]
     assert actors, [p.cmdline()[:3] for p in family(process)]
     os.kill(actors[0].pid, signal.SIGKILL)
     killed_at = time.monotonic()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert time.monotonic() - killed_at < 40
+    assert time.monotonic() - killed_at < 100
     check_whole(tmp_path, 20)
     assert rows(tmp_path, "select count(*) from events where kind = 'lost'")[0][0] >= 1

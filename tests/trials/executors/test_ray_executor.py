@@ -152,9 +152,9 @@ def test_a_sweep_on_a_ray_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     process = start(
         tmp_path, "sweep", "bowl.py", "--executor", "ray", "--workers", "1", "--trials", "12", "--json", "--seed", "1",
     )
-    wait_for(lambda: rows(tmp_path, "select 1 from trials") or process.poll() is not None, timeout_s=60)
+    wait_for(lambda: rows(tmp_path, "select 1 from trials") or process.poll() is not None, timeout_s=120)
     everybody = family(process)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["state"] == "finished"
     assert "ray" not in err.lower(), "Ray's own words are kept off the terminal"
