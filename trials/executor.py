@@ -29,6 +29,8 @@ class Job(NamedTuple):
     params: Params
     checkpoints: tuple[Kept, ...] = ()
     """What it can go on from, the newest first."""
+    origin: dict[str, Any] | None = None
+    """Where it began from another trial's checkpoint: which one (``lending.Fork.origin``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class StudyContext:
         log_dir: Absolute folder for the workers' output, or ``""`` where it is not kept.
         store_dir: Absolute folder of the store, or ``""`` where there is none to keep checkpoints in.
         files_dir: The study's folder for checkpoints, relative to the store's.
+        pauses: Whether the scheduler pauses trials: where a trial's checkpoint and report are level, it asks.
     """
 
     study: str
@@ -50,6 +53,7 @@ class StudyContext:
     log_dir: str
     store_dir: str = ""
     files_dir: str = ""
+    pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Host(Protocol):
     """What an executor asks of the manager while it polls."""
 
     def happened(self, event: Event) -> None:
-        """Takes note of an event of a trial: from Reported and Checkpointed to Returned, Failed, Lost and GivenBack."""
+        """Takes note of an event of a trial: from Reported and Checkpointed to Returned, Paused, Failed and Lost."""
         ...
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
@@ -88,6 +92,10 @@ class Host(Protocol):
 
     def should_stop(self, number: int) -> bool:
         """Whether the trial, with all it has reported so far, is to stop."""
+        ...
+
+    def should_pause(self, number: int) -> bool:
+        """Whether the trial, whose last report and newest checkpoint are level, is to leave its worker: ``Paused``."""
         ...
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:

@@ -51,6 +51,7 @@ class Progress:
     """What the user should know now: the store is full, say."""
     last_report: tuple[int, float | None] | None = None
     """Of a study of one trial: the last step it reported, and the goal's metric there, if it had it."""
+    paused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,10 @@ class Manager:
         trial = self._controller.table.live.get(number)
         return trial is None or bool(trial.stop_reason)
 
+    def should_pause(self, number: int) -> bool:
+        """Whether the trial is to leave its worker."""
+        return self._controller.table.should_pause(number)
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         """Takes note of where a trial's output lies."""
         if self._record_output is not None:
@@ -182,8 +187,8 @@ class Manager:
             launch = controller.next()
             if launch is None:
                 return
-            number, attempt, params, checkpoints = launch
-            job = Job(number, attempt, controller.seed_of(number), params, checkpoints)
+            number, attempt, params, checkpoints, origin = launch
+            job = Job(number, attempt, controller.seed_of(number), params, checkpoints, origin)
             worker, device = executor.launch(job)
             self._carry_out(controller.happened(ev.Launched(number, worker, device)))
 
@@ -222,7 +227,7 @@ class Manager:
         return self._ending
 
     def _patience_s(self) -> float:
-        waits = [_TICK_S]
+        waits = [0.0 if self._controller.table.done else _TICK_S]
         if (commit_in_s := self._controller.commit_in_s) is not None and self._store_failed_at is None:
             waits.append(commit_in_s)
         if self._timeout_s is not None:
@@ -245,7 +250,7 @@ class Manager:
             controller.study.name, self._target, finished, table.counts[TrialState.RUNNING],
             table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
             (self._target - finished) / rate if rate > 0 else None,
-            self._note(), self._last_report(),
+            self._note(), self._last_report(), table.counts[TrialState.PAUSED],
         )
 
     def _note(self) -> str:

@@ -186,6 +186,8 @@ class ProcessExecutor:
                 host.output(number, attempt, worker.log_path, start, end)
             case wire.ASK_STOP if host is not None:
                 self._answer(worker, (wire.ANSWER, host.should_stop(message[1])))
+            case wire.ASK_PAUSE if host is not None:
+                self._answer(worker, (wire.ANSWER, host.should_pause(message[1])))
             case wire.ASK_PARAM if host is not None:
                 self._answer(worker, self._suggested(host, *message[1:]))
             case wire.UNSTARTED:

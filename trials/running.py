@@ -9,20 +9,20 @@ from typing import Any
 
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Trial, number, settle
+from velodrome.trials.context import Leave, Trial, number, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
-from velodrome.trials.events import Failed, Quit, Returned
+from velodrome.trials.events import Failed, Paused, Quit, Returned
 from velodrome.trials.optuna_compat import is_pruned
 from velodrome.types import Failure, FailureClass, Metrics
 
 
-def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Returned | Quit | Failed:
+def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Returned | Quit | Paused | Failed:
     """How the trial ended. ``metrics`` are the goal's; a KeyboardInterrupt passes through.
 
     A child that the objective forked, and that comes back here, ends at once in silence: the result is its parent's.
     """
     pid = os.getpid()
-    outcome: Returned | Quit | Failed
+    outcome: Returned | Quit | Paused | Failed
     seed_libraries(trial.seed)
     try:
         value = function(trial)
@@ -31,6 +31,8 @@ def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Re
     except Pruned as verdict:
         settle(trial)
         outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
+    except Leave:
+        outcome = Paused(trial.number)
     except KeyboardInterrupt:
         if os.getpid() == pid:
             raise

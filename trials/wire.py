@@ -18,9 +18,9 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params, checkpoints)"""
+"""(JOB, number, attempt, seed, params, checkpoints, origin)"""
 ANSWER = 2
-"""(ANSWER, value): to ASK_STOP or ASK_PARAM"""
+"""(ANSWER, value): to ASK_STOP, ASK_PAUSE or ASK_PARAM"""
 REFUSAL = 3
 """(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
 
@@ -46,13 +46,15 @@ ASK_STOP = 26
 ASK_PARAM = 27
 """(ASK_PARAM, number, name, domain)"""
 DONE = 28
-"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit or Failed event"""
+"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit, Paused or Failed event"""
 UNSTARTED = 29
 """(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
 CHECKPOINTED = 30
 """(CHECKPOINTED, number, step, path, sha256, size_bytes)"""
 RESTORED = 31
 """(RESTORED, number, step, skipped)"""
+ASK_PAUSE = 32
+"""(ASK_PAUSE, number)"""
 
 # controller -> launcher
 SOURCE = 40

@@ -59,7 +59,8 @@ def render(progress: Progress) -> str:
     """
     p = progress
     counts = [f"{p.finished}/{p.target} done", f"{p.running} running"]
-    counts += [f"{count} {word}" for count, word in ((p.pruned, "pruned"), (p.failed, "failed")) if count]
+    others = (p.paused, "paused"), (p.pruned, "pruned"), (p.failed, "failed")
+    counts += [f"{count} {word}" for count, word in others if count]
     parts = [f"{p.study}  " + ", ".join(counts)]
     if p.last_report is not None:
         step, value = p.last_report

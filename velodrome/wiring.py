@@ -147,7 +147,7 @@ def run(
         ))
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
-        str(writer.path.parent), files_dir(writer.path, controller.study.name),
+        str(writer.path.parent), files_dir(writer.path, controller.study.name), controller.table.scheduler.pauses,
     )
     try:
         manager = Manager(
@@ -167,10 +167,10 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
     policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
-    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
+    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal, seed=row.seed), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
-        controller.replay(reader.events(row.id, metric=goal.metric if table.scheduler.needs_reports else None))
+        controller.replay(reader.events(row.id, metrics=goal.metrics if table.scheduler.needs_reports else ()))
         controller.seq = reader.last_seq(row.id)
         known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
     store_dir, files = writer.path.parent, files_dir(writer.path, row.name)
