@@ -6,8 +6,8 @@ best ``quantile``, with its configuration a little changed (``search/explore.py`
 configuration, and its parent and the parent's step are on record.
 
 The population may be larger than the number of workers: a member that is ahead of others pauses, and the one that is
-furthest behind goes on. Members are judged when they would go on, so that mostly all have come as far. What is not
-handled: a member that ends early, or fails, is not replaced.
+furthest behind goes on. Members are judged once all have come as far: paused ones when they would go on, others at
+their next report. Not handled: a member that ends early, or fails, is not replaced.
 """
 
 from __future__ import annotations
@@ -62,9 +62,14 @@ class PBT:
         """For each comparison (the first is 1) score and number of those that came so far, best first."""
         self._reached: dict[int, list[tuple[int, float, int]]] = {}
         """For each trial its comparisons, with its scores and the steps of those reports."""
+        self._judged: dict[int, tuple[int, int]] = {}
+        """For each trial the last comparison that it was judged by while it ran, and at which step."""
 
     def decide(self, report: Report, peers: Peers) -> Decision | None:
-        """Pauses a member that is ahead of others; otherwise lets it go on, or replaces it, by its place."""
+        """Pauses a member that is ahead of a paused one; otherwise lets it go on, or replaces it, by its place.
+
+        The place counts once all members have come so far, so the verdict on an early one comes at a later report.
+        """
         number, step, value = report[:3]
         if not self.pauses:
             return None
@@ -72,13 +77,13 @@ class PBT:
         before = reached[-1][0] if reached else max(step - 1, 0) // self._interval
         round_ = step // self._interval
         if round_ <= before:
-            return None
+            return self._judge_late(report, peers)
         score = self._direction.score(value) if math.isfinite(value) else math.inf
         insort(self._scores.setdefault(round_, []), (score, number))
         self._reached.setdefault(number, []).append((round_, score, step))
         if peers.num_begun < min(self._population, peers.target) or self._is_ahead(round_, peers):
             return Decision(Action.PAUSE, f"step {step}: others of the population have not come so far")
-        return self._judge(number, peers)
+        return self._judge_late(report, peers)
 
     def forget(self, number: int, after_step: int | None = None) -> None:
         """Takes the trial out of every comparison after that step, or out of all."""
@@ -89,6 +94,8 @@ class PBT:
             del scores[bisect_left(scores, (score, number))]
         if not reached:
             self._reached.pop(number, None)
+        if number in self._judged and (after_step is None or self._judged[number][1] > after_step):
+            del self._judged[number]
 
     # --- pausing
 
@@ -123,6 +130,24 @@ class PBT:
 
     def _is_ahead(self, round_: int, peers: Peers) -> bool:
         return any(reached[-1][0] < round_ and peers.is_paused(number) for number, reached in self._reached.items())
+
+    def _judge_late(self, report: Report, peers: Peers) -> Decision | None:
+        """The verdict on a running member, once for each comparison: when everybody has come to it."""
+        number = report.number
+        reached = self._reached.get(number)
+        if not reached or self._judged.get(number, (0, 0))[0] == reached[-1][0]:
+            return None
+        if any(self._is_behind(other, reached[-1][0], peers) for other in range(peers.num_begun)):
+            return None
+        self._judged[number] = (reached[-1][0], report.step)
+        return self._judge(number, peers)
+
+    def _is_behind(self, number: int, round_: int, peers: Peers) -> bool:
+        """Whether a member has still to come to a comparison; one from another's checkpoint may have begun after it."""
+        if peers.is_over(number):
+            return False
+        reached = self._reached.get(number)
+        return reached[-1][0] < round_ if reached else number < self._population
 
     def _judge(self, number: int, peers: Peers) -> Decision:
         """Whether the member goes on, or ends so that a trial from the checkpoint of a better one takes its place."""

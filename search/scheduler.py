@@ -57,6 +57,10 @@ class Peers(Protocol):
         """Whether the trial is paused: it has left its worker."""
         ...
 
+    def is_over(self, number: int) -> bool:
+        """Whether the trial is finished."""
+        ...
+
     def can_lend(self, number: int) -> bool:
         """Whether the trial has a checkpoint from which another could go on."""
         ...

@@ -154,6 +154,10 @@ class TrialTable:
         trial = self.live.get(number)
         return trial is not None and trial.state is TrialState.PAUSED
 
+    def is_over(self, number: int) -> bool:
+        """Whether the trial is finished."""
+        return number < self.next_number and number not in self.live
+
     def can_lend(self, number: int) -> bool:
         """Whether the unfinished trial has a checkpoint."""
         trial = self.live.get(number)

@@ -49,6 +49,9 @@ class SomePeers:
     def is_paused(self, number: int) -> bool:
         return number in self.paused
 
+    def is_over(self, number: int) -> bool:
+        return number in self.stopped
+
     def can_lend(self, number: int) -> bool:
         return number not in self.stopped
 
