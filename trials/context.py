@@ -124,7 +124,7 @@ class Trial:
         self._reported = True
         self._link.report(self.number, step, metrics)
         self._last_step = step
-        if self._context.pauses and self._saved_step >= step:
+        if self._context.pauses and self._saved_step == step:
             self._leave_if_paused()
 
     def checkpoint(self, step: int, state: Any) -> None:
@@ -161,7 +161,7 @@ class Trial:
         written = checkpoints.save(context.store_dir, context.files_dir, job.number, job.attempt, step, state)
         self._saved_step, self._has_saved = step, True
         self._link.checkpointed(job.number, step, written)
-        if context.pauses and step >= self._last_step >= 0:
+        if context.pauses and step == self._last_step:
             self._leave_if_paused()
 
     def restore(self, map_to: Any = "cpu") -> Any:

@@ -1,7 +1,7 @@
 """Runs trials on a table of learning curves by a clock that jumps: a scheduler's whole study takes milliseconds.
 
-The clock is the controller's own, so the store's times, time limits and rates are simulated ones. Nothing is random here:
-what happens at the same moment happens in the order in which it was set in motion.
+The clock is the controller's own, so the store's times, time limits and rates are simulated ones. Nothing is random
+here: what happens at the same moment happens in the order in which it was set in motion.
 """
 
 from __future__ import annotations

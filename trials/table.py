@@ -81,7 +81,7 @@ class TrialTable:
         """The numbers of the waiting trials as a heap, and of some that wait no more."""
         self._forks: list[Fork] = []
         self._lending = Lending()
-        self._has_checkpoints = False
+        self._has_checkpoints = self._has_paused = False
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             ev.Opened: self._opened, ev.Suggested: self._suggested, ev.Exhausted: self._exhausted,
             ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
@@ -164,14 +164,15 @@ class TrialTable:
         return trial is not None and bool(trial.checkpoints)
 
     def should_pause(self, number: int) -> bool:
-        """Whether the trial is to leave its worker now: its newest checkpoint is of its last report, or later.
+        """Whether the trial is to leave its worker now: its last report and its newest checkpoint are of the same step.
 
-        So nothing is reported twice, whether the objective reports before it makes a checkpoint or after.
+        So nothing is reported twice or never, whether the objective reports before it makes a checkpoint or after.
         """
         trial = self.live.get(number)
-        if trial is None or not trial.pause_reason or not trial.checkpoints or trial.step is None:
-            return False
-        return trial.checkpoints[-1].step >= trial.step
+        return (
+            trial is not None and bool(trial.pause_reason) and bool(trial.checkpoints)
+            and trial.checkpoints[-1].step == trial.step
+        )
 
     # --- a study's own events
 
@@ -283,6 +284,7 @@ class TrialTable:
             trial.metrics, trial.step = event.metrics, event.step
         if not trial.pause_reason:
             return self._wait_again(trial, "left its worker unasked")
+        self._has_paused = True
         self._move(trial, TrialState.PAUSED)
         trial.reason = trial.pause_reason
         *older, newest = trial.checkpoints
@@ -408,8 +410,9 @@ class TrialTable:
     def _no_checkpoints(self, trial: Trial) -> str:
         """Why no trial can be paused, as far as this one shows, and what is done instead."""
         assert self._pausing is not None
-        return (f"no checkpoint was made up to step {trial.step}, though the trial was to pause at step "
-                f"{trial.pause_step}: {self._pausing.without_pauses}")
+        made = "no checkpoint was of the same step as a report" if self._has_checkpoints else "no checkpoint was made"
+        return (f"{made} up to step {trial.step}, though the trial was to pause at step {trial.pause_step}: "
+                f"{self._pausing.without_pauses}")
 
     def _wait_again(self, trial: Trial, reason: str) -> list[Command]:
         """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing."""
@@ -448,7 +451,7 @@ class TrialTable:
         failure = trial.failure.kind if state is TrialState.FAILED and trial.failure else None
         self.history.finish(trial.number, state, trial.values, trial.step, failure)
         commands: list[Command] = [ev.Save(trial)]
-        if trial.pause_reason and not self._has_checkpoints:  # it came to its end before it could be paused
+        if trial.pause_reason and not self._has_paused and state is not TrialState.FAILED:  # it was never possible
             commands.append(ev.GiveUpPausing(trial.number, self._no_checkpoints(trial)))
         if trial.checkpoints:
             borrowed = [c for c in trial.checkpoints if self._lending.is_borrowed(trial.number, c.path)]

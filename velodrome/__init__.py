@@ -49,8 +49,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Simulation", "Space", "Study",
-    "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
+    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Simulation", "Space",
+    "Study", "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
     "play", "resume", "simulate", "sweep", "train",
 ]
 
