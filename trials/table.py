@@ -396,7 +396,7 @@ class TrialTable:
             return fresh
         if self.is_ending and self.live:
             trial = next(iter(self.live.values()))
-            return ev.GiveUp(trial.number, f"never promoted: {trial.reason}")
+            return ev.GiveUp(trial.number, f"{trial.reason}; it was never promoted")
         if turn is Turn.NOTHING and not self.live and not self.exhausted:
             return ev.Conclude("the scheduler wants no more trials")
         return None

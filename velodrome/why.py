@@ -197,6 +197,8 @@ def _history(reader: Reader, study: StudyRow, number: int) -> Iterator[Moment]:
             if runs:
                 yield Moment(at, f"attempt {attempt - 1} had no end: the study's own process had died")
         text = _sentence(kind, json.loads(data), attempt)
+        if kind == "quit" and not runs:
+            text = f"ended while it was paused: {json.loads(data)[0]}"
         runs = kind == "launched" or (runs and kind not in _ENDS)
         if text:
             yield Moment(at, text)
