@@ -52,6 +52,8 @@ class Progress:
     last_report: tuple[int, float | None] | None = None
     """Of a study of one trial: the last step it reported, and the goal's metric there, if it had it."""
     paused: int = 0
+    remark: str = ""
+    """What had to be done in another way than was asked for; once said, it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ class Manager:
             controller.study.name, self._target, finished, table.counts[TrialState.RUNNING],
             table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
             (self._target - finished) / rate if rate > 0 else None,
-            self._note(), self._last_report(), table.counts[TrialState.PAUSED],
+            self._note(), self._last_report(), table.counts[TrialState.PAUSED], table.remark,
         )
 
     def _note(self) -> str:
