@@ -5,11 +5,12 @@
 ``DATA`` is a folder with the folders ``taskset`` and ``lcbench`` (``learning_curves.py`` says from where; LCBench needs
 onnxruntime). ``PYTHON`` is an interpreter whose environment has syne-tune; without it, only ours are run.
 
-Eight simulated workers draw configurations at random from the same pool; what a run has found is the lowest loss
+Eight simulated workers draw configurations at random from the same pool, ours none twice. Syne Tune's searcher repeats
+itself, so that its scheduler is also run on a shuffled pool. What a run has found is the lowest loss
 reported so far. The table shows its normalised regret (0: the best of the pool; 1: the median configuration's best)
 when the workers have spent as much as so many whole trainings cost. A seed's figure is the mean over the tasks; shown
-are the median of the seeds, and their interquartile mean with its 95 % bootstrap interval. Then what a pause costs in
-real worker processes.
+are the median of the seeds, and their interquartile mean with its 95 % bootstrap interval. Then what a pause costs in a
+real worker process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import json
 import statistics
 import subprocess
 import tempfile
-import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def main() -> None:
     print(f"{len(found)} tasks, {args.seeds} seeds, {WORKERS} simulated workers\n")
     by_system = {name: [ours(pool, name, args.seeds) for pool in found] for name in systems(found[0])}
     if args.peer:
-        by_system["Syne Tune's ASHA"] = peers(found, args.peer, args.seeds)
+        by_system["Syne Tune's ASHA"] = peers(found, args.peer, args.seeds, unique=False)
+        by_system["the same, no configuration twice"] = peers(found, args.peer, args.seeds, unique=True)
     for family in ("taskset", "lcbench"):
         chosen = [i for i, pool in enumerate(found) if pool.name.startswith(family)]
         if chosen:
@@ -95,13 +97,13 @@ def ours(pool: Pool, name: str, seeds: int) -> list[Run]:
     return runs
 
 
-def peers(found: list[Pool], python: str, seeds: int) -> list[list[Run]]:
+def peers(found: list[Pool], python: str, seeds: int, *, unique: bool) -> list[list[Run]]:
     with tempfile.TemporaryDirectory() as folder:
         arrays = {f"losses{i}": pool.losses for i, pool in enumerate(found)}
         arrays |= {f"seconds{i}": pool.seconds for i, pool in enumerate(found)}
         np.savez(Path(folder, "pools.npz"), **arrays)
         ask = {"seeds": seeds, "workers": WORKERS, "reduction": REDUCTION, "limits_s": [limit_s(p) for p in found],
-               "out": str(Path(folder, "runs.json"))}
+               "unique": unique, "out": str(Path(folder, "runs.json"))}
         script = Path(__file__).with_name("schedulers_peer.py")
         subprocess.run([python, str(script), str(Path(folder, "pools.npz")), json.dumps(ask)], check=True)
         runs: list[list[Run]] = json.loads(Path(folder, "runs.json").read_text())
@@ -131,31 +133,27 @@ def regret_at(pool: Pool, run: Run, budget: float) -> float:
     return pool.regret(losses[-1]) if losses else 1.0
 
 
-def pausing(repeat: int = 5) -> None:
-    """Eight trials of 20 steps on one worker: each paused after every step, or run one after another."""
-    costs, per_step = [], []
+def pausing() -> None:
+    """Eight trials of 20 steps on one worker, each paused after every step: from one's leaving to the next's state.
+
+    The store's own times: the first is taken when the worker has said that it left, the second when the next trial has
+    its checkpoint back. How long the checkpoint takes to be written is not in it: it is made in any case.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "train.py")
         path.write_text(_PAUSING)
-        for i in range(repeat):
-            walls_s, pauses = [], 0
-            for interval in (1, 1000):
-                started_s = time.perf_counter()
-                study = velo.sweep(
-                    str(path), trials=8, workers=1, sampler="random", seed=i, progress=False,
-                    scheduler=f"pbt:population=8,quantile=0,interval={interval}", store=Path(folder, "velodrome.db"),
-                )
-                walls_s.append(time.perf_counter() - started_s)
-                if interval == 1:
-                    [row] = study.query(
-                        "select count(*) as n from events where study_id = :study_id and kind = 'paused'"
-                    )
-                    pauses = row["n"]
-            costs.append((walls_s[0] - walls_s[1]) / pauses * 1000)
-            per_step.append(walls_s[1] / 160 * 1000)
-    print(f"a pause and its thaw, in worker processes: {statistics.median(costs):.1f} ms "
-          f"({min(costs):.1f} to {max(costs):.1f}); a step with report and checkpoint, start of the workers included: "
-          f"{statistics.median(per_step):.1f} ms")
+        study = velo.sweep(
+            str(path), trials=8, workers=1, sampler="random", seed=1, progress=False,
+            scheduler="pbt:population=8,quantile=0,interval=1", store=Path(folder, "velodrome.db"),
+        )
+        rows = study.query(
+            "select kind, at from events where study_id = :study_id and kind in ('paused', 'restored') order by seq"
+        )
+    pairs = [(a, b) for a, b in pairwise(rows) if (a["kind"], b["kind"]) == ("paused", "restored")]
+    gaps_ms = [1000 * (b["at"] - a["at"]) for a, b in pairs]
+    low, middle, high = statistics.quantiles(gaps_ms, n=4)
+    print(f"from one trial's pause to the next one's restored checkpoint, in a worker process: {middle:.1f} ms "
+          f"(middle half {low:.1f} to {high:.1f}; {len(gaps_ms)} pauses)")
 
 
 if __name__ == "__main__":

@@ -38,9 +38,11 @@ def run(
 ) -> list[tuple[float, float]]:
     np.random.seed(seed)  # noqa: NPY002 - its scheduler draws from the global generator
     steps = losses.shape[1]
+    shuffled = np.random.default_rng(seed).permutation(len(losses)).tolist() if ask["unique"] else []
     scheduler = ASHA(
         {"index": randint(0, len(losses) - 1)}, metric="loss", time_attr="step", max_t=steps, do_minimize=True,
         random_seed=seed, grace_period=1, reduction_factor=ask["reduction"],
+        points_to_evaluate=[{"index": index} for index in shuffled] or None,
     )
     due: list[tuple[float, int, Trial, int]] = []
     incumbents: list[tuple[float, float]] = []
