@@ -70,7 +70,8 @@ def sweep(
         goal: Such as ``"maximize accuracy"``; by default the objective's own, else ``"minimize value"``.
         sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``, with options where wanted:
             ``"tpe:n_startup_trials=20"``.
-        scheduler: ``none``, ``median``, ``asha``, with options: ``"asha:min_steps=1,reduction=3"``.
+        scheduler: ``none``, ``median``, ``asha``, ``hyperband`` or ``pbt``, with options:
+            ``"asha:min_steps=1,reduction=3"``.
         seed: Everything random derives from it; drawn and kept with the study where none is given.
         name: The study's name; by default the objective's, with a number where that is taken.
         store: The results store; by default ``$VELODROME_STORE``, else ``velodrome.db``.
