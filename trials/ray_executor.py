@@ -21,7 +21,7 @@ from velodrome.resources.request import format_bytes
 from velodrome.resources.slots import Slot
 from velodrome.trials import checkpoint_files, ray_worker
 from velodrome.trials.declaration import place_of
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Quit, Returned
+from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Quit, Returned
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
 from velodrome.trials.ray_cluster import RayCluster
@@ -33,7 +33,7 @@ _CLOSE_PATIENCE_S = 5.0
 _WAITING_AFTER_S = 3.0
 """So long without a place, and it is said what a worker waits for."""
 _MAX_FAILED_STARTS = 3
-_ENDINGS = (Returned, Quit, Failed, Lost, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, GivenBack)
 
 
 class RayExecutor:
@@ -182,6 +182,9 @@ class RayExecutor:
             worker.output(host, *message[1:])
         elif kind == ray_worker.ASK_STOP:
             worker.queue((ray_worker.ANSWER, host.should_stop(message[1])))
+            worker.send()
+        elif kind == ray_worker.ASK_PAUSE:
+            worker.queue((ray_worker.ANSWER, host.should_pause(message[1])))
             worker.send()
         elif kind == ray_worker.ASK_PARAM:
             worker.queue(_suggested(host, *message[1:]))

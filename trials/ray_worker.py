@@ -29,7 +29,7 @@ from velodrome.errors import ObjectiveError, SpaceError, VeloError
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.slots import Slot
 from velodrome.trials import checkpoint_files, failures
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Quit, Returned
+from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Quit, Returned
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.process_executor import ProcessExecutor
@@ -40,12 +40,12 @@ from velodrome.types import ParamValue
 # controller -> actor
 OPEN, JOB, STOP, ANSWER, REFUSAL, CLOSE = "open", "job", "stop", "answer", "refusal", "close"
 # actor -> controller
-READY, DEPTH, EVENT, CHECKPOINT, OUTPUT, ASK_STOP, ASK_PARAM, ERROR = (
-    "ready", "depth", "event", "checkpoint", "output", "ask_stop", "ask_param", "error")
+READY, DEPTH, EVENT, CHECKPOINT, OUTPUT, ASK_STOP, ASK_PAUSE, ASK_PARAM, ERROR = (
+    "ready", "depth", "event", "checkpoint", "output", "ask_stop", "ask_pause", "ask_param", "error")
 
 LIVE_BYTES = 1 << 20
 """So much of a running trial's output is passed on while it runs; the rest follows at its end."""
-_ENDINGS = (Returned, Quit, Failed, Lost, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, GivenBack)
 _TICK_S, _IDLE_TICK_S = 0.25, 2.0
 _MEMORY_SHARE = 0.95
 
@@ -249,6 +249,11 @@ class Relay(threading.Thread):
     def should_stop(self, number: int) -> bool:
         """Asks the controller, and waits."""
         self._tell((ASK_STOP, number))
+        return bool(self._answer()[1])
+
+    def should_pause(self, number: int) -> bool:
+        """Asks the controller, and waits."""
+        self._tell((ASK_PAUSE, number))
         return bool(self._answer()[1])
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
