@@ -58,6 +58,7 @@ def sweep(folder: Path, name: str, scheduler: str, trials: int = 6) -> velo.Stud
     )
 
 
+@pytest.mark.slow
 def test_a_paused_trial_has_the_curve_that_it_would_have_had(tmp_path: Path) -> None:
     write(tmp_path)
     sweep(tmp_path, "whole", "none")
