@@ -143,8 +143,8 @@ def test_at_rest_the_numbers_are_the_same(dtype: torch.dtype) -> None:
         pytest.skip("bfloat16 is emulated here, which takes minutes")
     network = CNN((4, 84, 84), generator=torch.Generator().manual_seed(0))
     images = torch.randint(0, 256, (3, 84, 84, 4), generator=torch.Generator().manual_seed(1)).to(dtype)
-    for precision in ("float32", "bfloat16"):
-        network.precision = precision
+    for name in ("float32", "bfloat16"):
+        network.precision = name
         with torch.no_grad():
             plain = network(images.permute(0, 3, 1, 2))
             with network.at_rest():
