@@ -31,6 +31,8 @@ from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline")
+_MAX_HALVINGS = 6
+"""A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
 _NO_LIMIT = 1_000_000_000
 
 
@@ -48,6 +50,8 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
+        on_oom: ``halve`` where the objective knows how to go on with smaller batches.
     """
 
     executor: str = "process"
@@ -58,6 +62,8 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    hung_after_s: float | None = None
+    on_oom: str = "fail"
 
 
 @contextmanager
@@ -121,6 +127,7 @@ def run(
         manager = Manager(
             controller, runner, context, target=target, timeout_s=options.timeout_s,
             on_progress=line or (progress if callable(progress) else None), record_output=writer.artifact,
+            hung_after_s=options.hung_after_s,
         )
         outcome = manager.run()
     finally:
@@ -134,7 +141,10 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     row = writer.claim_study(name, Owner.current(), force=take_over)
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
-    policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
+    policy = Policy(
+        options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints,
+        halvings=_MAX_HALVINGS if options.on_oom == "halve" else 0,
+    )
     table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
