@@ -7,16 +7,17 @@ import pytest
 from tests.faults import campaign
 from tests.support.faults import FAULTS, FULL_DISK
 
-_ELSEWHERE = 3
-"""The first few kinds have quick tests of their own (``test_kills.py``)."""
+_QUICK = [fault for fault in FAULTS if any(word in fault.name for word in (
+    "SIGSTOP", "memory", "longer", "damaged", "commit", "preempted",
+))]
+"""The others have quick tests of their own (``test_kills.py``, ``test_checkpoints.py``, ``test_objectives.py``)."""
 
 
 def test_a_study_survives_each_fault() -> None:
-    faults = FAULTS[_ELSEWHERE:]
-    tallies = campaign.campaign(len(faults), seed=1, jobs=3, faults=faults, writes=[4, 20, 60])
+    tallies = campaign.campaign(len(_QUICK), seed=1, jobs=2, faults=_QUICK, writes=[4, 60])
     assert {name: tally.problems for name, tally in tallies.items() if tally.problems} == {}
-    assert sum(tally.runs for tally in tallies.values()) == len(faults) + 3
-    assert sum(tally.injected > 0 for tally in tallies.values()) >= len(faults), "nearly every fault has hit"
+    assert sum(tally.runs for tally in tallies.values()) == len(_QUICK) + 2
+    assert sum(tally.injected > 0 for tally in tallies.values()) >= len(_QUICK) - 1, "nearly every fault has hit"
 
 
 @pytest.mark.slow

@@ -153,8 +153,8 @@ class Episode:
 
     def _sweep(self) -> list[str]:
         seed = str(self.chance.randrange(1000))
-        return ["sweep", "train.py", "--trials", str(self.fault.trials), "--workers", "2", "--sampler", "random", "--seed", seed,
-                "--name", "s", "--keep-checkpoints", "all", "-q", *self.fault.args]
+        return ["sweep", "train.py", "--trials", str(self.fault.trials), "--workers", "2", "--sampler", "random",
+                "--seed", seed, "--name", "s", "--keep-checkpoints", "all", "-q", *self.fault.args]
 
     def _is_finished(self) -> bool:
         return rows(self.folder, "select state from studies") == [("finished",)]

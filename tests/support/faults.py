@@ -27,6 +27,12 @@ def nothing(episode: Episode) -> None:
         pass
 
 
+def until_it_ends(episode: Episode) -> None:
+    """Looks on; the fault is in the process itself, and has hit if that does not end well."""
+    nothing(episode)
+    episode.injected += episode.process is not None and episode.process.returncode != 0
+
+
 # --- processes that die or stop
 
 
@@ -64,7 +70,6 @@ def stop_worker(episode: Episode) -> None:
 
 def in_commit(episode: Episode) -> str:
     """SIGTERM while a transaction is open."""
-    episode.injected += 1
     nth = episode.chance.randrange(1, 12)
     return f"""
 import os, signal
@@ -94,7 +99,6 @@ atexit.register(lambda: open("writes", "w").write(str(seen[0])))
 
 def full_disk(episode: Episode) -> str:
     """From SQLite's n-th write on there is no room; the second start finds room again."""
-    episode.injected += 1
     return _PATH + _IMPATIENT + f"from tests.support.full_disk import install\ninstall({episode.number + 1})\n"
 
 
@@ -155,7 +159,6 @@ def _flip(file: Path, episode: Episode) -> None:
 
 def jumping_clock(episode: Episode) -> str:
     """Every reading of the clock may be a day, or ten years, off."""
-    episode.injected += 1
     return f"""
 import random, time
 from velodrome.clock import SystemClock
@@ -232,11 +235,11 @@ FAULTS = (
     Fault("the same, for longer than velo waits", partial(lock, hold_s=(1.5, 2.0)), impatient),
     Fault("checkpoint damaged, study killed", damage_checkpoints),
     Fault("clock jumps, controller killed", kill_controller, jumping_clock),
-    Fault("SIGTERM inside a commit", nothing, in_commit),
+    Fault("SIGTERM inside a commit", until_it_ends, in_commit),
     Fault("preempted at random", count_preempted, restless, starts=1, pauses_s=(0.04, 0.08)),
 )
 """Those that come at random times."""
 
-FULL_DISK = Fault("disk full at SQLite's n-th write", nothing, full_disk, pauses_s=(0.005,), trials=2, starts=1)
+FULL_DISK = Fault("disk full at SQLite's n-th write", until_it_ends, full_disk, pauses_s=(0.005,), trials=2, starts=1)
 """For n from 1 to the last write there is."""
 
