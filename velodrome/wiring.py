@@ -15,7 +15,7 @@ from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.inventory import Inventory
-from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
@@ -50,6 +50,7 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        threads: How many threads each worker's libraries may start; None for an even part of the cores.
         hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
     """
@@ -62,8 +63,9 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    threads: int | None = None
     hung_after_s: float | None = None
-    on_oom: str = "fail"
+    on_oom: str = ""
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def executor_for(
     A sampler that learns from results gets no trials queued ahead of them.
     """
     prefetch = 1 if learns(sampler) else 8
-    planned = _plan(source, options)
+    planned = _with_threads(_plan(source, options), options)
     runner: Executor
     match options.executor:
         case "process":
@@ -91,7 +93,7 @@ def executor_for(
                 "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
             )
     try:
-        yield runner, planned.reasons
+        yield runner, planned.reasons + _choices(planned, options)
     finally:
         runner.close()
 
@@ -105,6 +107,34 @@ def _plan(source: ObjectiveSource, options: Options) -> Plan:
         return plan(inventory, request, options.workers)
     planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
     return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+
+
+def _with_threads(planned: Plan, options: Options) -> Plan:
+    """The plan with the number of threads that was asked for."""
+    if options.threads is None:
+        return planned
+    if options.threads < 1:
+        raise UsageError("A number of threads makes no sense", given=str(options.threads), allowed="1 or more")
+    return replace(planned, slots=tuple(replace(slot, threads=options.threads) for slot in planned.slots))
+
+
+def _choices(planned: Plan, options: Options) -> tuple[str, ...]:
+    """What each worker gets of the machine, and how to have it otherwise."""
+    first, asked = planned.slots[0], ResourceRequest.parse(options.resources)
+    threads = f"{first.threads} thread{'' if first.threads == 1 else 's'} for each worker's libraries"
+    reasons = [
+        f"{threads}, as asked" if options.threads is not None else f"{threads}: an even part of the cores (--threads N)"
+    ]
+    if first.device == "cuda":
+        labels = ", ".join(dict.fromkeys(slot.label for slot in planned.slots))
+        reasons.append(f"trials run on {labels}{'' if asked.gpu_millis else ': the objective imports torch (gpu=0)'}")
+    elif first.env.get("CUDA_VISIBLE_DEVICES") == "":
+        why = "as asked" if "gpu=0" in options.resources else "the objective does not import torch (gpu=auto)"
+        reasons.append(f"trials run on the CPU, though there are GPUs: {why}")
+    if first.memory_bytes:
+        limit = f"{format_bytes(first.memory_bytes)} of memory for each worker at most"
+        reasons.append(f"{limit}, as asked" if asked.memory_bytes else f"{limit}: nearly all there is (memory=SIZE)")
+    return tuple(reasons)
 
 
 def run(
