@@ -59,18 +59,28 @@ def count_writes() -> int:
 def campaign(
     runs: int, seed: int, jobs: int, faults: Sequence[Fault] = FAULTS, writes: Iterable[int] | None = None
 ) -> dict[str, Tally]:
-    """Runs it: about ``runs`` studies over the faults, and one for each of SQLite's ``writes`` (from 0; None: all)."""
+    """Runs it: about ``runs`` studies over the faults, and one for each of SQLite's ``writes`` (from 0; None: all).
+
+    Ctrl-C ends it early, with what there is by then.
+    """
     tallies = {fault.name: Tally() for fault in faults}
     work = [(faults[i % len(faults)], i // len(faults)) for i in range(runs)]
     at = list(range(count_writes()) if writes is None else writes)
     if at:
         tallies[FULL_DISK.name] = Tally()
         work += [(FULL_DISK, n) for n in at]
-    with ThreadPoolExecutor(jobs) as pool:
-        for episode in pool.map(lambda item: run(*item, seed), work):
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for done, episode in enumerate(pool.map(lambda item: run(*item, seed), work), start=1):
             tallies[episode.fault.name].add(episode)
             for problem in episode.problems:
                 print(f"{episode.fault.name}, run {episode.number}: {problem}", file=sys.stderr, flush=True)
+            if done % 20 == 0:
+                print(f"{done} of {len(work)} studies", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return tallies
 
 
