@@ -1,4 +1,4 @@
-"""PPO: environment steps per second, beside Stable-Baselines3 in the same run.
+"""PPO: environment steps per second, beside Stable-Baselines3 (and PufferLib) in the same run.
 
     python benchmarks/ppo_speed.py --env CartPole-v1
     python benchmarks/ppo_speed.py --env HalfCheetah-v5
@@ -19,7 +19,11 @@ Stable-Baselines3 is no dependency of ours; give it an environment of its own an
     python -m venv /tmp/sb3 && /tmp/sb3/bin/pip install stable-baselines3 "gymnasium[mujoco]" ale-py opencv-python
     python benchmarks/ppo_speed.py --peer /tmp/sb3/bin/python
 
-The two take turns, ``--rounds`` times each; the table has medians, so that a busy machine hits both alike. The peer's
+On CartPole PufferLib 3 can be a second peer, with its environment in C: ``--puffer PYTHON``, a Python that has
+pufferlib and its training extras. Its trainer draws sequences of 128 steps by priority where the others shuffle steps;
+the network, the number and the size of gradient steps are the same.
+
+They take turns, ``--rounds`` times each; the table has medians, so that a busy machine hits both alike. The peer's
 environments run in its own process, as its documentation has it; ``--peer-processes`` adds it with worker processes.
 """
 
@@ -95,6 +99,44 @@ if __name__ == "__main__":
     envs.close()
 """
 
+PUFFER = HEAD + """
+import os, types, warnings
+torch.set_num_threads(threads)
+import pufferlib.vector
+from pufferlib import pufferl
+from pufferlib.ocean.cartpole.cartpole import Cartpole
+from torch import nn
+
+class Policy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.actor, self.critic = (nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(),
+                                                 nn.Linear(64, outputs)) for outputs in (2, 1))
+    def forward_eval(self, x, state=None):
+        return self.actor(x), self.critic(x)
+    forward = forward_eval
+
+warnings.simplefilter("ignore")
+pufferl.PuffeRL.print_dashboard = pufferl.PuffeRL.save_checkpoint = lambda self, *_, **__: None
+rows = num_envs * num_steps
+config = dict(
+    name="", project="", data_dir="", env="", seed=1, torch_deterministic=True, cpu_offload=False, device="cpu",
+    optimizer="adam", anneal_lr=True, precision="float32", total_timesteps=10**9, learning_rate=3e-4, gamma=0.99,
+    gae_lambda=0.95, update_epochs=epochs, clip_coef=0.2, vf_coef=0.5, vf_clip_coef=0.2, max_grad_norm=0.5,
+    ent_coef=0.0, adam_beta1=0.9, adam_beta2=0.999, adam_eps=1e-5, checkpoint_interval=10**9, batch_size="auto",
+    minibatch_size=rows // minibatches, max_minibatch_size=rows, bptt_horizon=num_steps, compile=False,
+    compile_mode="", compile_fullgraph=True, vtrace_rho_clip=1.0, vtrace_c_clip=1.0, prio_alpha=0.8, prio_beta0=0.2,
+    use_rnn=False)
+envs = pufferlib.vector.make(Cartpole, env_kwargs={"num_envs": num_envs}, backend=pufferlib.PufferEnv)
+training = pufferl.PuffeRL(config, envs, Policy())
+training.evaluate(); training.train()
+start = clock()
+for _ in range(updates):
+    training.evaluate(); training.train()
+print(rows * updates / (clock() - start), flush=True)
+os._exit(0)
+"""
+
 
 def measure(python: str, code: str, env_id: str, threads: int, processes: str, clock: str) -> float:
     """Steps per second, of the wall or of the process's own time, in a fresh process."""
@@ -114,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", choices=list(CASES), default="CartPole-v1")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has stable_baselines3")
+    parser.add_argument("--puffer", metavar="PYTHON", help="a Python that has pufferlib; CartPole only")
     parser.add_argument("--peer-processes", action="store_true", help="the peer with worker processes, too")
     parser.add_argument("--cpu-time", action="store_true",
                         help="steps per second of processor time, all threads together (busy machines; --threads 1)")
@@ -122,12 +165,16 @@ def main() -> None:
     given = parser.parse_args()
     if given.cpu_time and given.peer_processes:
         parser.error("--cpu-time does not count worker processes")
+    if given.puffer and given.env != "CartPole-v1":
+        parser.error("--puffer is for CartPole-v1")
     clock = "cpu" if given.cpu_time else "wall"
     runs = [("velodrome", sys.executable, OURS, "no")]
     if given.peer:
         runs.append(("Stable-Baselines3", given.peer, PEER, "no"))
     if given.peer and given.peer_processes:
         runs.append(("the same, processes", given.peer, PEER, "processes"))
+    if given.puffer:
+        runs.append(("PufferLib", given.puffer, PUFFER, "no"))
     speeds: dict[tuple[str, int], list[float]] = {}
     for _ in range(given.rounds):
         for threads in given.threads:
@@ -138,10 +185,12 @@ def main() -> None:
     for (name, threads), found_all in speeds.items():
         median = statistics.median(found_all)
         print(f"{name:20}{threads:>8}{median:>12,.0f}{min(found_all):>12,.0f}{max(found_all):>12,.0f}")
-    if given.peer:
-        ours = max(statistics.median(found) for (name, _), found in speeds.items() if name == "velodrome")
-        theirs = max(statistics.median(found) for (name, _), found in speeds.items() if name != "velodrome")
-        print(f"the best of each: {ours / theirs:.2f} times Stable-Baselines3")
+    best: dict[str, float] = {}
+    for (name, _), found_all in speeds.items():
+        best[name] = max(best.get(name, 0.0), statistics.median(found_all))
+    for name, speed in best.items():
+        if name != "velodrome":
+            print(f"the best of each: {best['velodrome'] / speed:.2f} times {name}")
 
 
 if __name__ == "__main__":

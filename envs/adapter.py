@@ -50,7 +50,7 @@ def make_envs(
     env: str | Callable[..., Any], num_envs: int = 1, *, seed: int | None = None, mode: Mode = "auto",
     wrappers: Sequence[str | Wrapper] | str = (), kwargs: Mapping[str, Any] | None = None, groups: int = 1,
     num_workers: int | None = None, info_keys: Sequence[str] = (), clip_actions: bool = True, check_nan: bool = False,
-    step_timeout_s: float = 60.0, start_timeout_s: float = 120.0,
+    step_timeout_s: float = 60.0, start_timeout_s: float = 120.0, learns_meanwhile: bool = False,
 ) -> EnvBatch:
     """N environments under one rule (``env_batch``).
 
@@ -68,6 +68,8 @@ def make_envs(
         check_nan: Whether every observation and reward is looked at for NaN and infinity.
         step_timeout_s: A worker process that does not answer a step for longer is replaced.
         start_timeout_s: The same for making and resetting environments.
+        learns_meanwhile: Whether the caller has work to do between ``send`` and ``receive``: ``auto`` then takes a
+            worker process for a single slow environment, too.
 
     Raises:
         EnvError: An unknown id, a missing library, an unsupported space, an error of the environment's own code.
@@ -91,7 +93,7 @@ def make_envs(
         if _is_atari(target) and "atari" in names:
             factory = EnvFactory(target, {"frameskip": 1, **given}, factory.wrappers)
         if mode == "auto":
-            mode = "process" if _is_slow(factory, num_envs) else "sync"
+            mode = "process" if _pays_workers(factory, num_envs, learns_meanwhile) else "sync"
         if mode == "process":
             from velodrome.envs.subprocess_stepper import ProcessStepper
 
@@ -199,9 +201,9 @@ def _is_atari(target: Any) -> bool:
     return isinstance(target, str) and target.rpartition(":")[2].startswith("ALE/")
 
 
-def _is_slow(factory: EnvFactory, num_envs: int) -> bool:
+def _pays_workers(factory: EnvFactory, num_envs: int, learns_meanwhile: bool) -> bool:
     """Whether a step of one environment takes so long that worker processes pay, by a short trial of one."""
-    if num_envs == 1 or num_cores() == 1:
+    if num_cores() == 1 or (num_envs == 1 and not learns_meanwhile):
         return False
     env = factory(1)
     try:

@@ -191,9 +191,7 @@ class EnvBatch:
         With a seed every environment gets its own, derived from it and the environment's number. Without one the
         first reset takes ``make_envs``'s seed, and later ones go on with the RNGs as they are.
         """
-        for group in self.groups:
-            if self._sent[group.index]:
-                self.receive(group.index)
+        self._finish_steps()
         root = seed if seed is not None else None if self._is_reset else self._seed
         self._stepper.reset([None if root is None else env_seed(root, i) for i in range(self.num_envs)])
         self._is_reset = True
@@ -244,12 +242,13 @@ class EnvBatch:
         return self._stepper.get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> str:
-        """Goes on from a state of ``get_state``; see there.
+        """Goes on from a state of ``get_state``; see there. A step that is under way is waited for, and dropped.
 
         Returns:
             Why every environment began a new episode; empty where they go on bit for bit.
         """
         trusted = checked(state)
+        self._finish_steps()
         self._stepper.set_state(trusted)
         self._is_reset = True
         return "" if trusted["exact"] else str(trusted["why"])
@@ -263,6 +262,11 @@ class EnvBatch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _finish_steps(self) -> None:
+        for group in self.groups:
+            if self._sent[group.index]:
+                self.receive(group.index)
 
     def _look_for_nan(self, rows: slice, when: str) -> None:
         b = self._buffers

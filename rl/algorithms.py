@@ -18,6 +18,7 @@ from velodrome.rl.dqn_config import DQNConfig
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.presets import preset
 from velodrome.rl.sac_config import SACConfig
+from velodrome.rl.setting_domains import is_domain, read_domain
 from velodrome.rl.settings import setting
 from velodrome.search.domains import Choice, Domain, Float, Int
 from velodrome.search.space import Space
@@ -32,6 +33,9 @@ ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": S
 
 _LEARNING = {"ppo": "on_policy:OnPolicy", "dqn": "dqn:learning", "sac": "sac:learning", "crossq": "crossq:learning"}
 """What makes each algorithm's ``Learning``, in this folder."""
+
+_LEARNS_MEANWHILE = ("dqn", "sac", "crossq")
+"""What learns from a replay buffer does so while the environments step."""
 
 _MAX_STEPS = 10**12
 
@@ -65,8 +69,9 @@ def training_space(
         env: The environment's id.
         steps: Environment steps.
         given: Settings by name, or as ``name=value`` texts. The environment's preset comes before them.
-        search: Whether the settings that are not given are searched, each in its default domain; the preset is then
-            left aside.
+        search: Whether settings are searched: those whose value is a domain (``setting_domains``), the others as they
+            are in the preset; where no value is one, all that are not given, each in its default domain, and the preset
+            is left aside.
 
     Raises:
         UsageError: For an algorithm, setting or value that there is not.
@@ -81,10 +86,14 @@ def training_space(
         if name not in known:
             raise settings.unknown(name, known)
     of_run = settings.read(RunConfig, {k: v for k, v in texts.items() if k in run_names})
-    of_algo = settings.read(config, {k: v for k, v in texts.items() if k not in run_names})
-    fixed = of_algo if search else {**preset(algo, env), **of_algo}
+    searched = {k: read_domain(k, v, known[k]) for k, v in texts.items()
+                if search and k not in run_names and is_domain(v)}
+    of_algo = settings.read(config, {k: v for k, v in texts.items() if k not in run_names and k not in searched})
+    searches_all = search and not searched
+    fixed = of_algo if searches_all else {**preset(algo, env), **of_algo}
     domains: dict[str, Domain] = {"algo": Choice(algo), "env": Choice(env), "steps": Choice(steps)}
-    domains |= settings.space_of(config, fixed, search=search)
+    domains |= settings.space_of(config, fixed, search=searches_all)
+    domains |= searched
     domains |= settings.space_of(RunConfig, of_run)
     return Space(domains)
 
@@ -125,6 +134,11 @@ def env_settings(env: str, run: RunConfig) -> dict[str, Any]:
     is_atari = env.rpartition(":")[2].startswith("ALE/")
     name = ("atari" if is_atari else "none") if run.wrappers == "auto" else run.wrappers
     return {"mode": run.mode, "wrappers": () if name == "none" else (name,)}
+
+
+def learns_meanwhile(algo: str) -> bool:
+    """Whether the algorithm learns while its environments step, so that a slow one is worth a process of its own."""
+    return algo in _LEARNS_MEANWHILE
 
 
 def learning_class(algo: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from velodrome.envs.env_batch import EnvBatch
+from velodrome.envs.env_batch import EnvBatch, Step
 from velodrome.rl.actor import Episodes
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.replay import Field, ReplayBuffer, Transitions
@@ -109,25 +109,31 @@ class OffPolicy:
         num_steps = max(1, _STEPS_PER_ROUND // self.envs.num_envs)
         rows: list[list[float]] = []
         for _ in range(num_steps):
-            self._step()
+            # While the environments step, in processes of their own where they are slow, the learner learns.
+            action = self._act()
             rows += [self._learn() for _ in range(self._num_due())]
+            self._note(action, self.envs.receive())
             if self.is_done:
+                rows += [self._learn() for _ in range(self._num_due())]
                 break
         means = dict(zip(self.learner.figures, np.mean(rows, 0).tolist(), strict=True)) if rows else {}
         return {**means, **self._episodes.metrics()}
 
-    def _step(self) -> None:
-        """One step of all environments, into the buffer."""
-        envs, policy, sight = self.envs, self.policy, self.policy.sight
+    def _act(self) -> Tensor:
+        """Begins a step of all environments, with random actions at first; returns them."""
+        envs, policy = self.envs, self.policy
         self.learner.progress = min(1.0, self.steps_done / self.steps)
         mask = None if envs.action_mask is None else torch.from_numpy(envs.action_mask.copy())
-        # Act: at random first.
         if self.steps_done < self.config.learning_starts:
-            action = policy.random(envs.num_envs, self._random, mask)
+            action: Tensor = policy.random(envs.num_envs, self._random, mask)
         else:
             action = self._explore(mask)
-        step = envs.step(policy.to_env(action))
-        # Note what happened, and see what comes next.
+        envs.send(policy.to_env(action))
+        return action
+
+    def _note(self, action: Tensor, step: Step) -> None:
+        """Takes what a step gave into the buffer, and sees what comes next."""
+        sight = self.policy.sight
         next_obs = sight.raw(step.obs)
         final_obs = sight.raw(step.final_obs) if step.truncated.any() else next_obs
         places = self.buffer.add(
@@ -140,7 +146,7 @@ class OffPolicy:
             self._episodes.add(step.episode_return[step.episode_done], step.episode_length[step.episode_done])
         sight.learn(step.obs)
         self._obs = next_obs
-        self.steps_done += envs.num_envs
+        self.steps_done += self.envs.num_envs
 
     @torch.no_grad()
     def _explore(self, mask: Tensor | None) -> Tensor:

@@ -120,23 +120,28 @@ class Policy(nn.Module):
 
         With memory, the rows are those of sequences, ``[T * N]`` with T first.
         """
+        head, value = self.outputs(x, memory)
+        return self.distribution(head, mask), value
+
+    def outputs(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
+        """What the networks give: ``[B, num_outputs]``, which ``distribution`` takes, and the value ``[B]``."""
         features = self.trunk(x)
         if self.core is not None:
             assert memory is not None
             remembered_t, _ = self.core(features.view(*memory.start_t.shape, -1), *memory)
             features = torch.cat([features, remembered_t.flatten(0, 1)], -1)
-        return self._distribution(self.head(features), mask), self.critic(features).squeeze(-1)
+        return self.head(features), self.critic(features).squeeze(-1)
 
     def act(self, x: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution of actions alone."""
-        return self._distribution(self.head(self.trunk(x)), mask)
+        return self.distribution(self.head(self.trunk(x)), mask)
 
     def step(
         self, x: Tensor, mask: Tensor | None, state: LSTMState | None
     ) -> tuple[Distribution, LSTMState | None]:
         """The distribution of actions at one step of each environment, and what is remembered after it."""
         features, state = self._remember(x, state)
-        return self._distribution(self.head(features), mask), state
+        return self.distribution(self.head(features), mask), state
 
     def value(self, x: Tensor, state: LSTMState | None = None) -> Tensor:
         """The value alone, ``[B]``; with memory, of observations that follow what is remembered."""
@@ -168,7 +173,8 @@ class Policy(nn.Module):
         state = self.core.step(features, state)
         return torch.cat([features, state.h], -1), state
 
-    def _distribution(self, head: Tensor, mask: Tensor | None) -> Distribution:
+    def distribution(self, head: Tensor, mask: Tensor | None) -> Distribution:
+        """The distribution that the head's outputs stand for."""
         match self.spec.action.kind:
             case "discrete":
                 return Categorical(head, mask)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from velodrome.rl.categorical_loss import LossWeights, categorical_loss, serves
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import flatten
 from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
@@ -49,6 +50,7 @@ class PPO:
         self.device = self.weights.device
         self.optimizer = torch.optim.Adam([self.weights], lr=config.lr, eps=config.adam_eps, fused=True)
         self.generator = torch.Generator().manual_seed(derive(seed, "minibatches"))
+        self._weights = LossWeights(config.clip, config.clip_value, config.value_coef, config.entropy_coef)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One PPO update; metrics are means over its gradient steps.
@@ -84,17 +86,8 @@ class PPO:
     def _step(self, batch: Batch) -> Tensor:
         """One gradient step; returns the figures of ``_NAMES``."""
         config = self.config
-        # The loss.
-        pi, value = self.policy(batch.obs, batch.mask, batch.memory)
-        log_prob, entropies, value = batch.learnt(pi.log_prob(batch.action), pi.entropy(), value)
-        old_log_prob, old_value, advantage, target = batch.learnt(
-            batch.log_prob, batch.value, batch.advantage, batch.target)
-        if config.normalize_advantage:
-            advantage = normalize_advantage(advantage)
-        surrogate = clipped_surrogate(log_prob, old_log_prob, advantage, clip_range=config.clip)
-        of_value = value_loss(value, target, old_v=old_value, clip_range=config.clip_value or None)
-        entropy = entropies.mean()
-        loss = surrogate.loss + config.value_coef * of_value - config.entropy_coef * entropy
+        head, value = self.policy.outputs(batch.obs, batch.memory)
+        loss, parts = self._loss(head, value, batch)
         # The gradient, not too long.
         gradient = self.weights.grad
         assert gradient is not None
@@ -107,8 +100,28 @@ class PPO:
             gradient.mul_(config.max_grad_norm / (norm + 1e-6))
         # The step.
         self.optimizer.step()
-        parts = loss, surrogate.loss, of_value, entropy, surrogate.approx_kl, surrogate.clip_fraction
-        return torch.stack([part.detach() for part in parts])
+        return torch.cat([loss.detach().unsqueeze(0), parts])
+
+    def _loss(self, head: Tensor, value: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of what the networks gave, and ``[5]``, its figures after ``loss`` in ``_NAMES``."""
+        config = self.config
+        old_log_prob, old_value, advantage, target = batch.learnt(
+            batch.log_prob, batch.value, batch.advantage, batch.target)
+        if config.normalize_advantage:
+            advantage = normalize_advantage(advantage)
+        if self.policy.spec.action.kind == "discrete" and serves(head):
+            head, value, action = batch.learnt(head, value, batch.action)
+            mask = None if batch.mask is None else batch.learnt(batch.mask)[0]
+            return categorical_loss(head, value, mask, action, old_log_prob, old_value, advantage, target,
+                                    self._weights)
+        pi = self.policy.distribution(head, batch.mask)
+        log_prob, entropies, value = batch.learnt(pi.log_prob(batch.action), pi.entropy(), value)
+        surrogate = clipped_surrogate(log_prob, old_log_prob, advantage, clip_range=config.clip)
+        of_value = value_loss(value, target, old_v=old_value, clip_range=config.clip_value or None)
+        entropy = entropies.mean()
+        loss = surrogate.loss + config.value_coef * of_value - config.entropy_coef * entropy
+        parts = surrogate.loss, of_value, entropy, surrogate.approx_kl, surrogate.clip_fraction
+        return loss, torch.stack([part.detach() for part in parts])
 
     def _explain(self, batch: Batch) -> None:
         """Raises Diverged with the first thing that is not finite: what went in, a weight, or a gradient."""

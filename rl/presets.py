@@ -6,7 +6,7 @@ from velodrome.types import ParamValue
 
 _MINATAR: dict[str, ParamValue] = {
     "num_envs": 64, "num_steps": 128, "epochs": 4, "minibatches": 8, "lr": 2.5e-3, "entropy_coef": 0.01,
-    "network": "mlp",
+    "network": "cnn",
 }
 
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
@@ -22,6 +22,10 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
         "Acrobot-v1": {
             "num_envs": 32, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 2e-3, "entropy_coef": 0.01,
             "normalize_obs": True, "normalize_reward": True,
+        },
+        "MountainCar-v0": {
+            "num_envs": 32, "num_steps": 16, "epochs": 16, "minibatches": 4, "lr": 3e-3, "gae_lambda": 0.98,
+            "entropy_coef": 0.01, "normalize_obs": True, "normalize_reward": True,
         },
         "Pendulum-v1": {
             "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,

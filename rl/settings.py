@@ -63,7 +63,7 @@ def read(config: type[Any], values: Mapping[str, Any]) -> dict[str, ParamValue]:
     for name in values:
         if name not in known:
             raise unknown(name, known)
-    return {name: _fitting(name, value, known[name].allowed) for name, value in values.items()}
+    return {name: fitting(name, value, known[name].allowed) for name, value in values.items()}
 
 
 def checked(config: type[T], values: Mapping[str, Any]) -> T:
@@ -94,8 +94,12 @@ def unknown(name: str, options: Iterable[str]) -> UsageError:
                       hint=nearest(name, names) or "velo train --help")
 
 
-def _fitting(name: str, value: Any, allowed: Domain) -> ParamValue:
-    """The value, from text where it is one, in its domain."""
+def fitting(name: str, value: Any, allowed: Domain) -> ParamValue:
+    """The value, from text where it is one, in its domain.
+
+    Raises:
+        UsageError: If it is not allowed.
+    """
     try:
         plain = _read(value, allowed)
         allowed.check(name, plain)

@@ -58,6 +58,8 @@ class History:
         """Whether the space was empty at first: trials ask for their parameters as they run."""
         self.running: dict[int, Suggestion] = {}
         """The suggestions of the trials that run, by number, in order of their start."""
+        self.so_far: dict[int, tuple[tuple[float, ...], int | None]] = {}
+        """Of the trials that are or were paused, and are not finished: their goal's metrics, and at which step."""
         self._len = 0
         self._rows = np.empty((_FIRST_CAPACITY, len(space)), np.float64)
         self._values = np.empty((_FIRST_CAPACITY, len(goal.metrics)), np.float64)
@@ -110,6 +112,7 @@ class History:
             failure: Why it failed, if it did.
         """
         suggestion = self.running.pop(number)
+        self.so_far.pop(number, None)
         if self._len == len(self._numbers):
             self._double()
         i = self._len
@@ -123,8 +126,13 @@ class History:
             self._attrs[number] = suggestion.attrs
         self._len += 1
 
+    def note(self, number: int, values: tuple[float, ...], step: int | None) -> None:
+        """Running trial ``number`` is paused, with these values of the goal's metrics (NaN where one is missing)."""
+        self.so_far[number] = values, step
+
     def drop(self, number: int) -> None:
         """Trial ``number``, if it is running, was never suggested."""
+        self.so_far.pop(number, None)
         suggestion = self.running.pop(number, None)
         if suggestion is None or self._seen is None:
             return

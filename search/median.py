@@ -12,7 +12,8 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
 from velodrome.search.options import check_whole
-from velodrome.types import Decision, Direction, Report
+from velodrome.search.scheduler import Peers
+from velodrome.types import Action, Decision, Direction, Report
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class MedianStopping:
     """
 
     needs_reports = True
+    pauses = False
 
     def __init__(self, direction: Direction, *, warmup_steps: int = 0, min_trials: int = 5) -> None:
         check_whole("median", "warmup_steps", warmup_steps, at_least=0)
@@ -76,19 +78,19 @@ class MedianStopping:
         self._stopped: dict[int, int] = {}
         """The trials that were stopped, and at which step."""
 
-    def decide(self, report: Report) -> Decision | None:
+    def decide(self, report: Report, peers: Peers) -> Decision | None:
         """A decision where the trial is to stop; None where it goes on.
 
         A report at a step that the trial had passed already changes nothing.
         """
-        number, step, value = report
+        number, step, value = report[:3]
         course = self._courses.setdefault(number, _Course())
         if number in self._stopped or (course.steps and step <= course.steps[-1]):
             return None
-        peers = self._reach(course, step)
+        averages = self._reach(course, step)
         course.add(step, self._direction.score(value) if math.isfinite(value) else math.inf)
-        decision = self._judge(step, course.bests[-1], peers)
-        insort(peers, course.average)
+        decision = self._judge(step, course.bests[-1], averages)
+        insort(averages, course.average)
         if decision is not None:
             self._stopped[number] = step
         return decision
@@ -138,4 +140,4 @@ class MedianStopping:
         if not math.isfinite(best):
             mine = "nothing finite was reported so far, which is worse than"
         shown = self._direction.score(median)
-        return Decision(True, f"step {step}: {mine} the median of {len(peers)} trials' averages ({shown:.6g})")
+        return Decision(Action.STOP, f"step {step}: {mine} the median of {len(peers)} trials' averages ({shown:.6g})")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from velodrome.errors import UsageError
+from velodrome.errors import UsageError, nearest
 from velodrome.types import ParamValue
 
 _CONSTANTS: dict[str, ParamValue] = {"true": True, "false": False, "none": None}
@@ -37,6 +38,20 @@ def check_whole(owner: str, name: str, value: object, *, at_least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise UsageError(f"Option {name!r} of {owner!r} makes no sense", given=repr(value),
                          allowed=f"a whole number of {at_least} or more")
+
+
+def check_one_of(owner: str, name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raises UsageError if an option of ``owner`` is none of the allowed words."""
+    if value not in allowed:
+        raise UsageError(f"Option {name!r} of {owner!r} makes no sense", given=repr(value),
+                         allowed=", ".join(allowed), hint=nearest(str(value), allowed))
+
+
+def check_part(owner: str, name: str, value: object, *, most: float) -> None:
+    """Raises UsageError if an option of ``owner`` is not a number from 0 to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise UsageError(f"Option {name!r} of {owner!r} makes no sense", given=repr(value),
+                         allowed=f"a number from 0 to {most:g}")
 
 
 def _value(text: str) -> ParamValue:

@@ -1,8 +1,9 @@
 """A study's history as a table of Optuna's trials: filled at first use, then brought up to date in O(what is new).
 
-What each finished trial is told as:
+What each trial is told as:
 
 - completed: complete, with its values;
+- paused, or running after a pause: pruned, as below, with what it had come to then;
 - pruned: pruned, with its last value at its last step (single-objective; Optuna prunes no other), or without a value;
 - failed by ``oom`` or ``diverged``: complete and worse than all others, for that is what we know of the place: infinity
   where a sampler goes by ranks; a Gaussian process and the hypervolumes of multi-objective TPE need a number,
@@ -67,7 +68,8 @@ class Mirror:
         self._needs_finite = needs_finite
         self._counts_pruned = counts_pruned
         self._told = 0
-        self._running: dict[int, Suggestion] = {}
+        self._running: dict[int, tuple[Suggestion, object]] = {}
+        """The rows of unfinished trials: of which suggestion, and what the trial had come to."""
         self._infeasible: list[int] = []
         self._ranges: list[tuple[float, float]] = [(math.inf, -math.inf) for _ in history.goal.directions]
         self._with_param: Counter[str] = Counter()
@@ -98,9 +100,13 @@ class Mirror:
             del self._running[gone]
             self.table.drop(gone)
         for n, suggestion in running.items():
-            if n != number and self._running.get(n) is not suggestion:
-                self._running[n] = suggestion
-                self._put(n, OptunaState.RUNNING, suggestion.params, suggestion.attrs)
+            if n == number:
+                continue
+            so_far = self.history.so_far.get(n)
+            known = self._running.get(n)
+            if known is None or known[0] is not suggestion or known[1] is not so_far:
+                self._running[n] = suggestion, so_far
+                self._put_unfinished(n, suggestion, so_far)
 
     def modelled(self) -> dict[str, BaseDistribution]:
         """The parameters that every trial so far has had: what a define-by-run trial's joint model is made of."""
@@ -146,6 +152,17 @@ class Mirror:
                 assert infeasible is not None
                 infeasible.values = worst
 
+    def _put_unfinished(
+        self, number: int, suggestion: Suggestion, so_far: tuple[tuple[float, ...], int | None] | None
+    ) -> None:
+        """A running trial, or one that was paused: that counts as pruned where it was, until more is known."""
+        params, attrs = suggestion.params, suggestion.attrs
+        if so_far is None or len(so_far[0]) > 1 or not math.isfinite(so_far[0][0]):
+            self._put(number, OptunaState.RUNNING, params, attrs)
+            return
+        values, step = so_far
+        self._put(number, OptunaState.PRUNED, params, attrs, values, {step or 0: values[0]}, finished=False)
+
     def _finish(self, trial: FinishedTrial) -> None:
         directions = self.history.goal.directions
         values, reports, state = trial.values, None, OptunaState.FAIL
@@ -171,13 +188,13 @@ class Mirror:
 
     def _put(
         self, number: int, state: OptunaState, params: Params, attrs: Mapping[str, ParamValue],
-        values: tuple[float, ...] | None = None, reports: dict[int, float] | None = None,
+        values: tuple[float, ...] | None = None, reports: dict[int, float] | None = None, *, finished: bool = True,
     ) -> None:
         codes = self.layout.encode(params)
         if state is OptunaState.RUNNING and JOINT in attrs:
             codes = {**json.loads(str(attrs[JOINT])), **codes}
         notes: dict[str, Any] = {key: value for key, value in attrs.items() if key.endswith(_GENERATION)}
-        if state.is_finished():
+        if state.is_finished() and finished:
             notes |= self._optimizer_of(number, state)
         self.table.put(row(number, state, codes, self.layout.distributions(codes), values=values,
                            attrs=notes or None, reports=reports))

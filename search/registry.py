@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
 """The names that ``make_sampler`` knows."""
 
-SCHEDULERS = ("none", "median", "asha")
+SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 """The names that ``make_scheduler`` knows."""
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
-    "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps"),
+    "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
+    "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
+    "pbt": ("population", "interval", "quantile", "resample", "explore"),
 }
 """The options of each, where it is this file that checks their names."""
 
@@ -61,8 +63,13 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
             return OptunaSampler(name, seed=seed, **_loose(options))
 
 
-def make_scheduler(text: str, goal: Goal) -> Scheduler:
+def make_scheduler(text: str, goal: Goal, *, seed: int = 0) -> Scheduler:
     """The scheduler that a text such as ``"asha:min_steps=1,reduction=3"`` means; it goes by the goal's first metric.
+
+    Args:
+        text: A name of ``SCHEDULERS``, with options after a colon where wanted.
+        goal: What the study looks for.
+        seed: The study's seed.
 
     Raises:
         UsageError: If the name or an option is unknown, or an option's value makes no sense.
@@ -77,6 +84,14 @@ def make_scheduler(text: str, goal: Goal) -> Scheduler:
             from velodrome.search.median import MedianStopping
 
             return MedianStopping(goal.direction, **_loose(options))
+        case "hyperband":
+            from velodrome.search.hyperband import Hyperband
+
+            return Hyperband(goal.direction, **_loose(options))
+        case "pbt":
+            from velodrome.search.pbt import PBT
+
+            return PBT(goal.direction, seed=seed, **_loose(options))
         case _:
             from velodrome.search.asha import ASHA
 

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from velodrome.trials.state_codec import decode, encode
 
 FORMAT = 1
-_MANIFEST, _STATE, _WEIGHTS, _ARRAYS = "manifest.json", "state.json", "weights.safetensors", "arrays.safetensors"
-_UNFINISHED = ".unfinished-"
+MANIFEST, _STATE, _WEIGHTS, _ARRAYS = "manifest.json", "state.json", "weights.safetensors", "arrays.safetensors"
+UNFINISHED = ".unfinished-"
 _TRIAL, _CHECKPOINT = re.compile(r"\d{6,}"), re.compile(r"step-\d{8,}-a\d+(-\d+)?")
 
 
@@ -68,9 +68,9 @@ def save(store_dir: str, files_dir: str, number: int, attempt: int, step: int, s
     """
     encoded = encode(state)
     folder = Path(store_dir, files_dir, f"{number:06d}")
-    made = folder / f"{_UNFINISHED}{step:08d}-a{attempt}-{os.getpid()}"
+    made = folder / f"{UNFINISHED}{step:08d}-a{attempt}-{os.getpid()}"
     try:
-        _make_inside(folder, made, Path(store_dir))
+        make_inside(folder, made, Path(store_dir))
         (made / _STATE).write_text(encoded.text, encoding="ascii")
         if encoded.tensors:
             import safetensors.torch
@@ -83,12 +83,12 @@ def save(store_dir: str, files_dir: str, number: int, attempt: int, step: int, s
         files = _sync_and_hash(made)
         facts = {"format": FORMAT, "trial": number, "attempt": attempt, "step": step, "files": files}
         manifest = f"{json.dumps(facts, indent=1)}\n".encode()
-        (made / _MANIFEST).write_bytes(manifest)
-        _sync(made / _MANIFEST)
-        _sync(made)
+        (made / MANIFEST).write_bytes(manifest)
+        sync(made / MANIFEST)
+        sync(made)
         sha256, size_bytes = hashlib.sha256(manifest).hexdigest(), len(manifest)
-        made = _rename(made, f"step-{step:08d}-a{attempt}")
-        _sync(folder)
+        made = rename(made, f"step-{step:08d}-a{attempt}")
+        sync(folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -99,9 +99,9 @@ def save(store_dir: str, files_dir: str, number: int, attempt: int, step: int, s
 def problem_with(folder: Path, sha256: str) -> str:
     """What is wrong with a checkpoint, in a few words; empty for one that is as it was written."""
     try:
-        manifest = (folder / _MANIFEST).read_bytes()
+        manifest = (folder / MANIFEST).read_bytes()
         if hashlib.sha256(manifest).hexdigest() != sha256:
-            return f"{_MANIFEST} is not as it was written"
+            return f"{MANIFEST} is not as it was written"
         for name, facts in json.loads(manifest)["files"].items():
             size_bytes = (folder / name).stat().st_size
             if size_bytes != facts["size_bytes"]:
@@ -119,7 +119,7 @@ def load(folder: Path, map_to: str = "cpu") -> Any:
     Raises:
         ValueError: If a newer velodrome wrote it.
     """
-    version = json.loads((folder / _MANIFEST).read_bytes())["format"]
+    version = json.loads((folder / MANIFEST).read_bytes())["format"]
     if version > FORMAT:
         raise ValueError(f"checkpoint of format {version}, written by a newer velodrome; this one reads {FORMAT}")
     tensors, arrays = {}, {}
@@ -171,7 +171,7 @@ def clean(store_dir: Path, files_dir: str, known: Iterable[str]) -> int:
         return 0
     for folder in [f for f in study.iterdir() if _TRIAL.fullmatch(f.name) and f.is_dir()]:
         for path in folder.iterdir():
-            is_ours = path.name.startswith(_UNFINISHED) or _CHECKPOINT.fullmatch(path.name)
+            is_ours = path.name.startswith(UNFINISHED) or _CHECKPOINT.fullmatch(path.name)
             if is_ours and f"{files_dir}/{folder.name}/{path.name}" not in keep:
                 shutil.rmtree(path, ignore_errors=True)
                 count += 1
@@ -189,10 +189,10 @@ def remove_leftovers(store_dir: str, files_dir: str, number: int, kept: Iterable
         number: The trial.
         kept: What the study knows of.
     """
-    known = {Path(checkpoint.path).name for checkpoint in kept}
+    known = {Path(store_dir, checkpoint.path) for checkpoint in kept}
     folder = Path(store_dir, files_dir, f"{number:06d}")
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(_UNFINISHED) or (_CHECKPOINT.fullmatch(path.name) and path.name not in known):
+        if path.name.startswith(UNFINISHED) or (_CHECKPOINT.fullmatch(path.name) and path not in known):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -212,14 +212,14 @@ def _sync_and_hash(folder: Path) -> dict[str, dict[str, str | int]]:
 
     paths = sorted(folder.iterdir())
     with ThreadPoolExecutor(1) as thread:
-        syncs = thread.map(_sync, paths)
+        syncs = thread.map(sync, paths)
         hashes = [_sha256(path) for path in paths]
         list(syncs)  # raises where one failed
     return {path.name: {"sha256": sha256, "size_bytes": path.stat().st_size}
             for path, sha256 in zip(paths, hashes, strict=True)}
 
 
-def _make_inside(folder: Path, new: Path, above: Path) -> None:
+def make_inside(folder: Path, new: Path, above: Path) -> None:
     """Makes both folders, also where the controller removes the outer one, empty, at this moment."""
     while True:
         _make_folder(folder, above)
@@ -236,10 +236,10 @@ def _make_folder(folder: Path, above: Path) -> None:
         return
     _make_folder(folder.parent, above)
     folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
-def _rename(unfinished: Path, name: str) -> Path:
+def rename(unfinished: Path, name: str) -> Path:
     """Gives the folder its name, with a number behind where that is taken; nothing is ever overwritten."""
     new, count = name, 1
     while True:
@@ -257,7 +257,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Waits until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -18,12 +18,20 @@ from velodrome.errors import Preempted, Pruned
 from velodrome.trials import checkpoints
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.inheriting import apply_changes, check_changes
 from velodrome.trials.micro_batches import micro_batches
 from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
 from velodrome.trials.preemption import Preemption
 from velodrome.types import Metrics, Params, ParamValue
 
 _MAX_STEP = 1 << 63
+
+
+class Leave(BaseException):
+    """Raised out of ``report`` or ``checkpoint`` to take a paused trial off its worker; no concern of an objective's.
+
+    It is no ``Exception``, so that ``except Exception`` in an objective does not swallow it; ``finally`` runs.
+    """
 
 
 class Link(Protocol):
@@ -53,6 +61,10 @@ class Link(Protocol):
         """Asks for the verdict on all that was reported, and waits for it."""
         ...
 
+    def ask_pause(self, number: int) -> bool:
+        """Asks whether the trial is to leave its worker, now that its last report and newest checkpoint are level."""
+        ...
+
     def stop_reason(self, number: int) -> str | None:
         """Why the trial was told to stop, or None; local and cheap."""
         ...
@@ -80,6 +92,7 @@ class Trial:
         restored_step: The step of the checkpoint that ``restore`` returned; None where there was none.
         batch_divisor: Into how many parts ``micro_batches`` cuts a batch: 1, and twice as many each time that the trial
             ran out of memory, where its objective is declared with ``on_oom="halve"``.
+        parent: The number of the trial from whose checkpoint this one began; None for most.
     """
 
     def __init__(self, job: Job, context: StudyContext, device: str, link: Link) -> None:
@@ -90,6 +103,8 @@ class Trial:
         self.user_attrs: dict[str, Any] = {}
         self.restored_step: int | None = None
         self.batch_divisor = job.batch_divisor
+        self.parent: int | None = job.origin["parent"] if job.origin is not None else None
+        self._must_differ: dict[str, Any] = {}
         self._given: Params = job.params
         self._metric = context.metrics[0]
         self._asks = context.asks_verdicts
@@ -98,7 +113,7 @@ class Trial:
         self._gives_way: Preemption | None = None
         self._job, self._context = job, context
         self._pid = os.getpid()
-        self._saved_step = -1
+        self._saved_step = self._last_step = -1
 
     @overload
     def report(self, step: int, /, **metrics: Any) -> None: ...
@@ -124,9 +139,12 @@ class Trial:
             self._begin()
         self._reported = True
         self._link.report(self.number, step, metrics)
+        self._last_step = step
         given = self._link.preemption(self.number)
         if given is not None and time.monotonic() >= given.last_call_at and not self._stopped:
             self._give_way(given)
+        if self._context.pauses and self._saved_step == step:
+            self._leave_if_paused()
 
     def checkpoint(self, step: int, state: Any) -> None:
         """Keeps the state after a step, so that the trial can go on from there; returns when it is safe on the disk.
@@ -155,6 +173,9 @@ class Trial:
             return
         if not self._begun:
             self._begin()
+        if self._must_differ:
+            check_changes(state, self._must_differ)
+            self._must_differ = {}
         if not self._has_saved:
             checkpoints.remove_leftovers(context.store_dir, context.files_dir, job.number, job.checkpoints)
         written = checkpoints.save(context.store_dir, context.files_dir, job.number, job.attempt, step, state)
@@ -162,6 +183,8 @@ class Trial:
         self._link.checkpointed(job.number, step, written)
         if (given := self._link.preemption(job.number)) is not None and not self._stopped:
             self._give_way(given)
+        if context.pauses and step == self._last_step:
+            self._leave_if_paused()
 
     def restore(self, map_to: Any = "cpu") -> Any:
         """The state of the trial's last checkpoint; None in a trial that starts from its beginning.
@@ -190,6 +213,9 @@ class Trial:
         if found is not None:
             state = checkpoints.load(Path(self._context.store_dir, found.path), str(map_to))
             self.restored_step = self._saved_step = found.step
+            if job.origin is not None and found.path == job.origin["path"]:
+                apply_changes(state, job.origin["changed"])
+                self._must_differ = job.origin["changed"]
         self._link.restored(job.number, self.restored_step, skipped)
         return state
 
@@ -309,6 +335,11 @@ class Trial:
     def _give_way(self, given: Preemption) -> None:
         self._gives_way = given
         raise Preempted(given.reason)
+
+    def _leave_if_paused(self) -> None:
+        """Raises where the trial is to be paused: it can go on from here without reporting anything twice."""
+        if os.getpid() == self._pid and self._link.ask_pause(self.number):
+            raise Leave
 
     def _ask(self, name: str, domain: dict[str, Any]) -> None:
         self.params[name] = self._link.suggest(self.number, name, domain)

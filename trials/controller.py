@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from velodrome.records import CheckpointRow, DecisionRow, EventRow, MetricRow, S
 from velodrome.search.domains import domain_from_json
 from velodrome.search.history import FINISHED_STATES
 from velodrome.search.sampler import Exhausted, Sampler
+from velodrome.search.scheduler import ExploringScheduler
 from velodrome.seeding import generator, trial_seed
 from velodrome.trials import events as ev
 from velodrome.trials.events import KINDS, Command, Event, Trial
+from velodrome.trials.lending import Fork
 from velodrome.trials.table import TrialTable
-from velodrome.types import Params, ParamValue, Suggestion, TrialState
+from velodrome.types import Action, Decision, Params, ParamValue, Suggestion, TrialState
 
 COMMIT_EVERY_S = 0.04
 _PAGE = 4000
@@ -115,12 +117,23 @@ class Controller:
 
     def next(self) -> ev.Launch | None:
         """The next trial to launch, new or waiting; None where there is nothing to start now."""
-        command = self.table.next()
-        if isinstance(command, ev.Suggest):
-            self._suggest(command.number)
-            command = self.table.next()
-        assert not isinstance(command, ev.Suggest)
-        return command
+        while True:
+            match self.table.next():
+                case ev.Suggest(number, None):
+                    self._suggest(number)
+                case ev.Suggest(number, fork) if fork is not None:
+                    self._suggest_from(number, fork)
+                case ev.Take(number, decision):
+                    self._take(number, decision)
+                case ev.GiveUp(number, reason):
+                    self._decision(number, "scheduler", Action.STOP, reason)
+                    self.happened(ev.Quit(number, reason))
+                case ev.Conclude(reason):
+                    self.happened(ev.Exhausted(reason))
+                case ev.Launch() | None as launch:
+                    return launch
+                case other:
+                    raise AssertionError(other)
 
     def suggest_param(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """The value of a parameter that a define-by-run trial asks for; the same for the same name.
@@ -163,7 +176,7 @@ class Controller:
                     continue
                 if kind == "suggested":
                     suggested_at.append(at)  # by number: numbers have no gaps
-                elif kind in ("returned", "quit", "checkpointed"):
+                elif kind in ("returned", "quit", "checkpointed", "paused"):
                     fields = map(_with_nan, fields)  # noqa: PLW2901 - the same fields, read
                 handle(kinds[kind](number, *fields))
         self._facts = {
@@ -227,6 +240,27 @@ class Controller:
             return
         self.happened(ev.Suggested(number, suggestion.params, suggestion.attrs))
 
+    def _suggest_from(self, number: int, fork: Fork) -> None:
+        """The scheduler's configuration for a trial that goes on from another's checkpoint."""
+        scheduler = cast(ExploringScheduler, self.table.scheduler)
+        rng = generator(self.study.seed, "explore", number)
+        params = scheduler.explore(fork.params, self.table.history.space, rng)
+        origin = fork.origin(params)
+        self.happened(ev.Suggested(number, params, {}, origin))
+        self._log.attr(trial_id(self.study.id, number), "parent", _dumps(origin))
+        changes = ", ".join(f"{name} {was!r} -> {now!r}" for name, (was, now) in origin["changed"].items())
+        self._decision(number, "scheduler", "fork", f"goes on from trial {fork.parent}, step {fork.saved.step}: "
+                                                    f"{changes or 'nothing changed'}")
+
+    def _take(self, number: int, decision: Decision) -> None:
+        """Does with a paused trial what its scheduler has decided."""
+        self._decision(number, "scheduler", decision.action, decision.reason)
+        if decision.action is Action.PROMOTE:
+            self.happened(ev.Thawed(number, decision.reason))
+        else:
+            self.happened(ev.Judged(number, decision.reason, decision.action, decision.parent))
+            self.happened(ev.Quit(number, decision.reason))
+
     def _suggest_again(self, number: int, suggestion: Suggestion, rng: Any) -> Suggestion:
         """Another suggestion in place of a duplicate; the duplicate where no other is to be had."""
         history = self.table.history
@@ -287,10 +321,13 @@ class Controller:
                 if trial.state.is_finished:
                     self._facts[trial.number].finished_at = self._now
                     self._note_best(trial)
-            case ev.Decide(number, stop, reason):
-                self._decision(number, "scheduler", "stop" if stop else "continue", reason)
-                if stop:
-                    left += self.happened(ev.Judged(number, reason))
+            case ev.Decide(number, decision):
+                self._decision(number, "scheduler", decision.action, decision.reason)
+                if decision.action is not Action.CONTINUE:
+                    left += self.happened(ev.Judged(number, decision.reason, decision.action, decision.parent))
+            case ev.GiveUpPausing(number, reason):
+                self._decision(number, "manager", "no pausing", reason)
+                self.happened(ev.NoPausing(reason))
             case ev.Note(number, action, reason):
                 self._decision(number, "manager", action, reason)
             case ev.Forget(number, after_step):
@@ -350,15 +387,15 @@ class _Facts:
 
 
 _OF_LIVE_TRIALS = frozenset({
-    ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Checkpointed, ev.Restored, ev.Judged, ev.Returned,
-    ev.Quit, ev.Failed, ev.Lost, ev.Preempted, ev.Noted, ev.GivenBack,
+    ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Checkpointed, ev.Restored, ev.Judged, ev.Paused,
+    ev.Thawed, ev.Returned, ev.Quit, ev.Failed, ev.Lost, ev.Preempted, ev.Noted, ev.GivenBack,
 })
-_WITH_LAST_REPORT = frozenset({ev.Returned, ev.Quit, ev.Checkpointed})
+_WITH_LAST_REPORT = frozenset({ev.Returned, ev.Quit, ev.Checkpointed, ev.Paused})
 
 
 def _with_last_report(
-    event: ev.Returned | ev.Quit | ev.Checkpointed, trial: Trial
-) -> ev.Returned | ev.Quit | ev.Checkpointed:
+    event: ev.Returned | ev.Quit | ev.Checkpointed | ev.Paused, trial: Trial
+) -> ev.Returned | ev.Quit | ev.Checkpointed | ev.Paused:
     """The event with what the trial reported last, so that the log stands without reports."""
     if trial.step is None:
         return event

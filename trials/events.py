@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from velodrome.trials.checkpoints import Kept
+from velodrome.trials.lending import Fork
 from velodrome.trials.retention import Saved
-from velodrome.types import Failure, Metrics, Params, ParamValue, TrialState
+from velodrome.types import Decision, Failure, Metrics, Params, ParamValue, TrialState
 
 
 @dataclass(slots=True)
@@ -32,6 +33,9 @@ class Trial:
         values: The goal's metrics of a completed trial, or of a pruned one that has them.
         stop_reason: Why a scheduler wants it stopped; empty otherwise.
         stop_step: The step of the report that it was judged by.
+        pause_reason: Why a scheduler wants it paused, or has it paused; empty otherwise.
+        pause_step: The step of the report that it was judged by.
+        origin: Of a trial that began from another's checkpoint: which one (``lending.Fork.origin``).
         losses: How often its worker died.
         errors: How often its objective failed.
         hangs: How often it was ended because nothing was heard of it.
@@ -53,6 +57,9 @@ class Trial:
     values: tuple[float, ...] | None = None
     stop_reason: str = ""
     stop_step: int | None = None
+    pause_reason: str = ""
+    pause_step: int | None = None
+    origin: dict[str, Any] | None = None
     losses: int = 0
     errors: int = 0
     hangs: int = 0
@@ -75,6 +82,8 @@ class Suggested(NamedTuple):
     number: int
     params: Params
     attrs: dict[str, ParamValue]
+    origin: dict[str, Any] | None = None
+    """Where it begins from another trial's checkpoint: which one (``lending.Fork.origin``)."""
 
 
 class Exhausted(NamedTuple):
@@ -143,7 +152,29 @@ class Restored(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The scheduler decided that the trial is to stop."""
+    """The scheduler decided that the trial is to stop, or to pause once it has a checkpoint of what it reported."""
+
+    number: int
+    reason: str
+    action: str = "stop"
+    """``stop`` or ``pause``."""
+    parent: int | None = None
+    """The trial from whose checkpoint another is to go on in this one's place."""
+
+
+class Paused(NamedTuple):
+    """The trial left its worker, to go on from its newest checkpoint one day.
+
+    An executor gives the number; the controller adds what the trial reported last.
+    """
+
+    number: int
+    metrics: Metrics = {}  # noqa: RUF012 - a named tuple's default; nobody changes it
+    step: int | None = None
+
+
+class Thawed(NamedTuple):
+    """The scheduler promoted the paused trial: it waits for a worker."""
 
     number: int
     reason: str
@@ -213,6 +244,12 @@ class GivenBack(NamedTuple):
     ran: bool = True
 
 
+class NoPausing(NamedTuple):
+    """The objective makes no checkpoints, so the scheduler does without pauses from now on."""
+
+    reason: str
+
+
 class Closed(NamedTuple):
     """The controller let the study go."""
 
@@ -221,22 +258,27 @@ class Closed(NamedTuple):
 
 Event = (
     Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Checkpointed | Restored | Judged
-    | Returned | Quit | Failed | Lost | Preempted | Noted | GivenBack | Closed
+    | Paused | Thawed | Returned | Quit | Failed | Lost | Preempted | Noted | GivenBack | NoPausing | Closed
 )
 
 EVENTS: dict[str, type[Any]] = {
     "opened": Opened, "suggested": Suggested, "exhausted": Exhausted, "launched": Launched,
     "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "checkpointed": Checkpointed,
-    "restored": Restored, "judged": Judged, "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost,
-    "preempted": Preempted, "noted": Noted, "given_back": GivenBack, "closed": Closed,
+    "restored": Restored, "judged": Judged, "paused": Paused, "thawed": Thawed,
+    "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost, "preempted": Preempted, "noted": Noted,
+    "given_back": GivenBack, "no_pausing": NoPausing, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
 
 
 class Suggest(NamedTuple):
-    """Ask the sampler for trial ``number``; answer with ``Suggested`` or ``Exhausted``."""
+    """Ask the sampler for trial ``number``; answer with ``Suggested`` or ``Exhausted``.
+
+    With a fork, the scheduler is asked: the trial begins from another's checkpoint.
+    """
 
     number: int
+    fork: Fork | None = None
 
 
 class Launch(NamedTuple):
@@ -248,7 +290,29 @@ class Launch(NamedTuple):
     params: Params
     checkpoints: tuple[Kept, ...] = ()
     """What it can go on from, the newest first."""
+    origin: dict[str, Any] | None = None
+    """Where it began from another trial's checkpoint: which one."""
     batch_divisor: int = 1
+
+
+class Take(NamedTuple):
+    """A paused trial's turn has come: store the decision; answer with ``Thawed``, or ``Judged`` and ``Quit``."""
+
+    number: int
+    decision: Decision
+
+
+class GiveUp(NamedTuple):
+    """The paused trial will never go on: the study ends; answer with ``Quit``."""
+
+    number: int
+    reason: str
+
+
+class Conclude(NamedTuple):
+    """The scheduler wants no more trials; answer with ``Exhausted``."""
+
+    reason: str
 
 
 class Stop(NamedTuple):
@@ -259,10 +323,16 @@ class Stop(NamedTuple):
 
 
 class Decide(NamedTuple):
-    """Store a scheduler's decision; answer with ``Judged`` where it is to stop the trial."""
+    """Store a scheduler's decision; answer with ``Judged`` where it is to stop or to pause the trial."""
 
     number: int
-    stop: bool
+    decision: Decision
+
+
+class GiveUpPausing(NamedTuple):
+    """The trial can't be paused, and so no other can: store why; answer with ``NoPausing``."""
+
+    number: int
     reason: str
 
 
@@ -300,4 +370,6 @@ class Abort(NamedTuple):
     reason: str
 
 
-Command = Suggest | Launch | Stop | Decide | Forget | Discard | Note | Save | Abort
+Command = (
+    Suggest | Launch | Take | GiveUp | Conclude | Stop | Decide | GiveUpPausing | Forget | Discard | Note | Save | Abort
+)

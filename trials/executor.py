@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from velodrome.resources.slots import Slot
 from velodrome.trials.checkpoints import Kept
@@ -31,6 +31,8 @@ class Job(NamedTuple):
     params: Params
     checkpoints: tuple[Kept, ...] = ()
     """What it can go on from, the newest first."""
+    origin: dict[str, Any] | None = None
+    """Where it began from another trial's checkpoint: which one (``lending.Fork.origin``)."""
     batch_divisor: int = 1
     """Into how many parts its batches are cut."""
 
@@ -46,6 +48,7 @@ class StudyContext:
         log_dir: Absolute folder for the workers' output, or ``""`` where it is not kept.
         store_dir: Absolute folder of the store, or ``""`` where there is none to keep checkpoints in.
         files_dir: The study's folder for checkpoints, relative to the store's.
+        pauses: Whether the scheduler pauses trials: where a trial's checkpoint and report are level, it asks.
     """
 
     study: str
@@ -54,6 +57,7 @@ class StudyContext:
     log_dir: str
     store_dir: str = ""
     files_dir: str = ""
+    pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Host(Protocol):
 
     def happened(self, event: Event) -> None:
         """Takes note of an event of a trial: from Reported and Checkpointed to its end, which is one of Returned,
-        Quit, Failed, Lost, Preempted and GivenBack.
+        Quit, Paused, Failed, Lost, Preempted and GivenBack.
         """
         ...
 
@@ -96,6 +100,10 @@ class Host(Protocol):
 
     def should_stop(self, number: int) -> bool:
         """Whether the trial, with all it has reported so far, is to stop."""
+        ...
+
+    def should_pause(self, number: int) -> bool:
+        """Whether the trial, whose last report and newest checkpoint are level, is to leave its worker: ``Paused``."""
         ...
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
@@ -164,3 +172,11 @@ class Executor(Protocol):
     def close(self) -> None:
         """Ends every process at once; the host hears ``GivenBack`` for each unfinished trial. Can be called twice."""
         ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """An executor whose workers may have to wait for a place."""
+
+    waits_for: str
+    """What they wait for, a sentence; ``""`` where all have their place."""

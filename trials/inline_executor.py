@@ -148,6 +148,11 @@ class InlineExecutor:
         with self._calling() as host:
             return host is not None and host.should_stop(number)
 
+    def ask_pause(self, number: int) -> bool:
+        """Asks the host."""
+        with self._calling() as host:
+            return host is not None and host.should_pause(number)
+
     def stop_reason(self, number: int) -> str | None:
         """What ``stop`` left for the trial."""
         return self._stops.get(number)

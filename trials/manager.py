@@ -21,7 +21,7 @@ from velodrome.records import ArtifactRow, trial_id
 from velodrome.trials import events as ev
 from velodrome.trials.controller import Controller
 from velodrome.trials.events import Command, Event
-from velodrome.trials.executor import Executor, Job, StudyContext
+from velodrome.trials.executor import Executor, Job, StudyContext, Waits
 from velodrome.trials.pace import Pace
 from velodrome.trials.share import Allowance, Share
 from velodrome.types import Failure, FailureClass, ParamValue, TrialState
@@ -31,7 +31,7 @@ _TICK_S = 0.2
 _STORE_PATIENCE_S = 10.0
 """How long a store that can't be written is tried again before the study stops."""
 
-_ENDS = frozenset({ev.Returned, ev.Quit, ev.Failed, ev.Lost, ev.Preempted, ev.GivenBack})
+_ENDS = frozenset({ev.Returned, ev.Quit, ev.Paused, ev.Failed, ev.Lost, ev.Preempted, ev.GivenBack})
 _ENDS_BY_ITSELF = frozenset({ev.Returned, ev.Quit})
 
 
@@ -56,6 +56,9 @@ class Progress:
     """What the user should know now: the store is full, say."""
     last_report: tuple[int, float | None] | None = None
     """Of a study of one trial: the last step it reported, and the goal's metric there, if it had it."""
+    paused: int = 0
+    remark: str = ""
+    """What had to be done in another way than was asked for; once said, it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,10 @@ class Manager:
         trial = self._controller.table.live.get(number)
         return trial is None or bool(trial.stop_reason)
 
+    def should_pause(self, number: int) -> bool:
+        """Whether the trial is to leave its worker."""
+        return self._controller.table.should_pause(number)
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         """Takes note of where a trial's output lies."""
         if self._record_output is not None:
@@ -198,8 +205,8 @@ class Manager:
             launch = controller.next()
             if launch is None:
                 return
-            number, attempt, params, checkpoints, divisor = launch
-            job = Job(number, attempt, controller.seed_of(number), params, checkpoints, divisor)
+            number, attempt, params, checkpoints, origin, divisor = launch
+            job = Job(number, attempt, controller.seed_of(number), params, checkpoints, origin, divisor)
             worker, device = executor.launch(job)
             self._pace.started(number, self._clock.monotonic())
             self._carry_out(controller.happened(ev.Launched(number, worker, device)))
@@ -273,7 +280,7 @@ class Manager:
         return self._ending
 
     def _patience_s(self) -> float:
-        waits = [_TICK_S]
+        waits = [0.0 if self._controller.table.done else _TICK_S]
         if (commit_in_s := self._controller.commit_in_s) is not None and self._store_failed_at is None:
             waits.append(commit_in_s)
         if self._timeout_s is not None:
@@ -296,8 +303,7 @@ class Manager:
             controller.study.name, self._target, finished, table.counts[TrialState.RUNNING],
             table.counts[TrialState.PRUNED], table.counts[TrialState.FAILED], table.goal.metric, controller.best, rate,
             (self._target - finished) / rate if rate > 0 else None,
-            self._note(),
-            self._last_report(),
+            self._note(), self._last_report(), table.counts[TrialState.PAUSED], table.remark,
         )
 
     def _note(self) -> str:
@@ -305,7 +311,7 @@ class Manager:
             return "the store can't be written; trying again"
         if self._allowance is not None and not self._allowance.slots:
             return f"waiting for a place: {self._allowance.reason}"
-        return ""
+        return self._executor.waits_for if isinstance(self._executor, Waits) else ""
 
     def _last_report(self) -> tuple[int, float | None] | None:
         if self._target != 1:

@@ -104,7 +104,7 @@ class ObjectiveSource:
         reference = Reference.parse(str(self.objective))
         if reference.is_file:
             return str(Path(self.cwd, reference.target))
-        return _find_module(reference.target, [self.cwd, *sys.path])
+        return module_file(reference.target, [self.cwd, *sys.path])
 
     def _ref_of(self, function: Callable[..., Any]) -> str:
         """How to load a Python function again: by name, where it stands at the top of an importable module."""
@@ -161,11 +161,11 @@ def _is_importable(function: Callable[..., Any]) -> bool:
     file = getattr(module, "__file__", None)
     if module is None or not file:
         return False
-    found = _find_module(module.__name__, sys.path)
+    found = module_file(module.__name__, sys.path)
     return bool(found) and Path(found).resolve() == Path(file).resolve()
 
 
-def _find_module(name: str, path: list[str]) -> str:
+def module_file(name: str, path: list[str]) -> str:
     """The file of a module, found by walking its packages without importing them; ``""`` where there is none."""
     folders: list[str] | None = path
     spec = None

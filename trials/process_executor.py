@@ -53,7 +53,7 @@ class ProcessExecutor:
 
     runs_here = False
 
-    def __init__(self, source: ObjectiveSource, slots: list[Slot], *, prefetch: int = 8) -> None:
+    def __init__(self, source: ObjectiveSource | PackedObjective, slots: list[Slot], *, prefetch: int = 8) -> None:
         self._source, self._slots, self._prefetch = source, slots, prefetch
         self._packed: PackedObjective | None = None
         self._info: ObjectiveInfo | None = None
@@ -74,7 +74,7 @@ class ProcessExecutor:
     def describe(self) -> ObjectiveInfo:
         """Starts the launcher and the first worker, which loads the objective and describes it."""
         self._look_at_oom_kills()
-        self._packed = self._source.pack()
+        self._packed = self._source if isinstance(self._source, PackedObjective) else self._source.pack()
         self._start_launcher()
         self._spawn(self._slots[0])
         while self._info is None:
@@ -168,6 +168,25 @@ class ProcessExecutor:
         """The process ids of the workers that have started."""
         return [w.pid for w in self._workers.values() if w.pid]
 
+    def fileno(self) -> int:
+        """A file descriptor that is readable when ``poll`` has something to do."""
+        return self._selector.fileno()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker can be given a trial."""
+        return any(w.takes_jobs for w in self._workers.values())
+
+    @property
+    def sees_off(self) -> bool:
+        """Whether a worker is on its way out: then ``poll`` takes the next step when it is time."""
+        return any(w.departure is not None for w in self._workers.values())
+
+    @property
+    def depth(self) -> int:
+        """How many trials a worker may hold, by how long they take."""
+        return self._depth
+
     @property
     def launcher_pid(self) -> int:
         """The launcher's process id, or 0 while there is none."""
@@ -222,6 +241,8 @@ class ProcessExecutor:
                 host.output(number, attempt, worker.log_path, start, end)
             case wire.ASK_STOP if host is not None:
                 self._answer(worker, (wire.ANSWER, host.should_stop(message[1])))
+            case wire.ASK_PAUSE if host is not None:
+                self._answer(worker, (wire.ANSWER, host.should_pause(message[1])))
             case wire.ASK_PARAM if host is not None:
                 self._answer(worker, self._suggested(host, *message[1:]))
             case wire.UNSTARTED:
@@ -405,12 +426,15 @@ class ProcessExecutor:
             if self._failed_starts < _MAX_FAILED_STARTS:
                 return
             verdict = Failure(FailureClass.LOST, verdict)
-        at = f"{verdict.file}:{verdict.line}  {verdict.code}" if verdict.line else str(self._source.objective)
+        at = f"{verdict.file}:{verdict.line}  {verdict.code}" if verdict.line else self._named()
         raise ObjectiveError(
             f"The worker died while it loaded the objective: {verdict.message}", given=at, traceback=verdict.traceback,
             hint=f"{worker.slot.memory_bytes:,} bytes of memory may be too few" if worker.slot.memory_bytes
             else "import the file by itself to see why",
         )
+
+    def _named(self) -> str:
+        return self._source.ref if isinstance(self._source, PackedObjective) else str(self._source.objective)
 
     def _look_at_oom_kills(self) -> None:
         self._oom_kills, self._oom_looked_at = exits.count_oom_kills(), time.monotonic()

@@ -10,13 +10,13 @@ from typing import Any
 from velodrome.errors import Preempted as PlaceGivenAway
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Trial, gave_way, number, settle
+from velodrome.trials.context import Leave, Trial, gave_way, number, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
-from velodrome.trials.events import Failed, Preempted, Quit, Returned
+from velodrome.trials.events import Failed, Paused, Preempted, Quit, Returned
 from velodrome.trials.optuna_compat import is_pruned
 from velodrome.types import Failure, FailureClass, Metrics
 
-_Ending = Returned | Quit | Failed | Preempted
+_Ending = Returned | Quit | Paused | Failed | Preempted
 
 
 def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> _Ending:
@@ -37,6 +37,8 @@ def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> _E
         outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
     except PlaceGivenAway as given:
         outcome = Preempted(trial.number, str(given))
+    except Leave:
+        outcome = Paused(trial.number)
     except KeyboardInterrupt:
         if os.getpid() == pid:
             raise

@@ -8,8 +8,9 @@ The life of a trial::
     Suggested -> WAITING -> Launched -> RUNNING -> Returned -> COMPLETED, PRUNED (if told to stop), FAILED (NaN)
                     ^                      |-----> Quit     -> PRUNED
                     |                      |-----> Failed   -> FAILED, or again if retries are left
-                    +--- Lost, Preempted, -+
-                         GivenBack
+                    +--- Lost, Preempted, -+-----> Paused   -> PAUSED -> Quit -> PRUNED
+                    |    GivenBack                               |
+                    +--- Thawed <--------------------------------+
 
 A trial that is started again goes on from its last checkpoint where it has one (``Checkpointed``, ``Restored``): what
 it had reported up to there stays, in its rows and in the scheduler.
@@ -17,19 +18,21 @@ it had reported up to there stays, in its rows and in the scheduler.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from velodrome.search.domains import domain_from_json
 from velodrome.search.history import History
-from velodrome.search.scheduler import Scheduler
+from velodrome.search.scheduler import PausingScheduler, Scheduler, Turn
 from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Command, Event, Trial
-from velodrome.trials.retention import LAST, Dropped, Retention, Saved
-from velodrome.types import Failure, FailureClass, Report, Suggestion, TrialState
+from velodrome.trials.lending import Fork, Lending
+from velodrome.trials.retention import LAST, Retention, Saved
+from velodrome.types import Action, Failure, FailureClass, Report, Suggestion, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Policy:
 
 
 class TrialTable:
-    """All trials of one study.
+    """All trials of one study; to its scheduler it is the ``Peers``.
 
     Args:
         history: Where finished trials go; empty at first.
@@ -74,16 +77,25 @@ class TrialTable:
         self.next_number = 0
         self.exhausted = ""
         self.aborted = ""
+        self.remark = ""
+        """What had to be done in another way than was asked for; empty where nothing had."""
         self.live: dict[int, Trial] = {}
         self.counts = dict.fromkeys(TrialState, 0)
         self._breaker: list[str] | None = []
+        self._pausing = cast(PausingScheduler, scheduler) if scheduler.pauses else None
+        self._queue: list[int] = []
+        """The numbers of the waiting trials as a heap, and of some that wait no more."""
+        self._forks: list[Fork] = []
+        self._lending = Lending()
+        self._has_checkpoints = self._has_paused = False
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             ev.Opened: self._opened, ev.Suggested: self._suggested, ev.Exhausted: self._exhausted,
             ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
             ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
-            ev.Judged: self._judged, ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed,
-            ev.Lost: self._lost, ev.Preempted: self._preempted, ev.Noted: _nothing, ev.GivenBack: self._given_back,
-            ev.Closed: _nothing,
+            ev.Judged: self._judged, ev.Paused: self._paused, ev.Thawed: self._thawed,
+            ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed, ev.Lost: self._lost,
+            ev.Preempted: self._preempted, ev.Noted: _nothing, ev.GivenBack: self._given_back,
+            ev.NoPausing: self._no_pausing, ev.Closed: _nothing,
         }
 
     @property
@@ -96,17 +108,19 @@ class TrialTable:
         """Whether nothing is left to do."""
         return bool(self.aborted) or (not self.live and (self.next_number >= self.target or bool(self.exhausted)))
 
-    def next(self) -> ev.Launch | ev.Suggest | None:
-        """What to do with a free place: start a trial that waits, ask for a new one, or nothing."""
+    def next(self) -> ev.Launch | ev.Suggest | ev.Take | ev.GiveUp | ev.Conclude | None:
+        """What to do with a free place: start a trial that waits, ask for a new one, or nothing.
+
+        With a scheduler that pauses, also what becomes of a paused trial; ask again when that is done.
+        """
         if self.aborted:
             return None
-        if self.counts[TrialState.WAITING]:
-            trial = next(t for t in self.live.values() if t.state is TrialState.WAITING)
+        if (trial := self._first_waiting()) is not None:
             kept = tuple(Kept(c.step, c.path, c.sha256) for c in reversed(trial.checkpoints))
-            return ev.Launch(trial.number, trial.attempt + 1, trial.params, kept, trial.batch_divisor)
-        if self.next_number < self.target and not self.exhausted:
-            return ev.Suggest(self.next_number)
-        return None
+            return ev.Launch(
+                trial.number, trial.attempt + 1, trial.params, kept, trial.origin, trial.batch_divisor
+            )
+        return self._next_turn(self._pausing) if self._pausing is not None else self._fresh()
 
     def handle(self, event: Event) -> list[Command]:
         """Takes an event and returns what is to be done about it, in order.
@@ -120,9 +134,54 @@ class TrialTable:
         assert all(not t.state.is_finished and n == t.number < self.next_number for n, t in self.live.items())
         assert self.num_finished + len(self.live) == self.next_number, "a trial was lost or doubled"
         assert set(self.live) == set(self.history.running)
-        for state in (TrialState.WAITING, TrialState.RUNNING):
+        for state in (TrialState.WAITING, TrialState.RUNNING, TrialState.PAUSED):
             assert self.counts[state] == sum(t.state is state for t in self.live.values())
         assert sum(self.counts[s] for s in TrialState if s.is_finished) == self.num_finished
+
+    # --- what a scheduler may ask
+
+    @property
+    def num_begun(self) -> int:
+        """How many trials there are so far, with those that are to begin from another's checkpoint."""
+        return self.next_number + len(self._forks)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing runs and nothing new is to come."""
+        return not (
+            self.counts[TrialState.RUNNING] or self.counts[TrialState.WAITING]
+            or (self.next_number < self.target and (bool(self._forks) or not self.exhausted))
+        )
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether any trial has come to its own end."""
+        return self.counts[TrialState.COMPLETED] > 0
+
+    def is_paused(self, number: int) -> bool:
+        """Whether the trial is paused."""
+        trial = self.live.get(number)
+        return trial is not None and trial.state is TrialState.PAUSED
+
+    def is_over(self, number: int) -> bool:
+        """Whether the trial is finished."""
+        return number < self.next_number and number not in self.live
+
+    def can_lend(self, number: int) -> bool:
+        """Whether the unfinished trial has a checkpoint."""
+        trial = self.live.get(number)
+        return trial is not None and bool(trial.checkpoints)
+
+    def should_pause(self, number: int) -> bool:
+        """Whether the trial is to leave its worker now: its last report and its newest checkpoint are of the same step.
+
+        So nothing is reported twice or never, whether the objective reports before it makes a checkpoint or after.
+        """
+        trial = self.live.get(number)
+        return (
+            trial is not None and bool(trial.pause_reason) and bool(trial.checkpoints)
+            and trial.checkpoints[-1].step == trial.step
+        )
 
     # --- a study's own events
 
@@ -145,10 +204,15 @@ class TrialTable:
     def _suggested(self, event: ev.Suggested) -> list[Command]:
         assert event.number == self.next_number, "trial numbers have no gaps"
         trial = Trial(event.number, event.params, event.attrs)
+        if event.origin is not None:
+            saved = self._forks.pop(0).saved
+            trial.origin, trial.checkpoints = event.origin, (saved,)
+            trial.step, trial.metrics = saved.last_step, dict(saved.metrics)
         self.history.start(event.number, Suggestion(event.params, event.attrs))
         self.live[event.number] = trial
         self.next_number += 1
         self.counts[TrialState.WAITING] += 1
+        heapq.heappush(self._queue, event.number)
         return [ev.Save(trial)]
 
     def _launched(self, event: ev.Launched) -> list[Command]:
@@ -177,8 +241,11 @@ class TrialTable:
         value = event.metrics.get(self.goal.metric)
         if value is None or not self.scheduler.needs_reports or trial.stop_reason:
             return []
-        decision = self.scheduler.decide(Report(event.number, event.step, value))
-        return [] if decision is None else [ev.Decide(event.number, decision.stop, decision.reason)]
+        if trial.pause_reason:
+            return [ev.GiveUpPausing(trial.number, self._no_checkpoints(trial))] if self._can_not_pause(trial) else []
+        known = {m: event.metrics[m] for m in self.goal.metrics if m in event.metrics}
+        decision = self.scheduler.decide(Report(event.number, event.step, value, known), self)
+        return [] if decision is None else [ev.Decide(event.number, decision)]
 
     def _checkpointed(self, event: ev.Checkpointed) -> list[Command]:
         trial = self.live.get(event.number)
@@ -188,7 +255,8 @@ class TrialTable:
         older = [c for c in trial.checkpoints if c.step < event.step][1 - LAST:]
         replaced = [c for c in trial.checkpoints if c not in older]
         trial.checkpoints = (*older, saved)
-        return _discards([(event.number, c) for c in replaced])
+        self._has_checkpoints = True
+        return self._drop(event.number, replaced)
 
     def _restored(self, event: ev.Restored) -> list[Command]:
         trial = self.live.get(event.number)
@@ -202,14 +270,47 @@ class TrialTable:
         verdict = trial.stop_reason, trial.stop_step  # its worker has been told
         forget = self._go_back(trial)
         trial.stop_reason, trial.stop_step = verdict
-        return [*_discards([(event.number, c) for c in passed_over]), forget]
+        return [*self._drop(event.number, passed_over), forget]
 
     def _judged(self, event: ev.Judged) -> list[Command]:
         trial = self.live.get(event.number)
         if trial is None:
             return []
+        if event.action == Action.PAUSE:
+            trial.pause_reason, trial.pause_step = event.reason, trial.step
+            return []
         trial.stop_reason, trial.stop_step = event.reason, trial.step
-        return [ev.Stop(event.number, event.reason)]
+        if event.parent is not None:
+            parent = self.live[event.parent]
+            saved = parent.checkpoints[-1]
+            self._lending.lend(event.parent, saved.path)
+            self._forks.append(Fork(event.parent, dict(parent.params), saved))
+        return [ev.Stop(event.number, event.reason)] if trial.state is TrialState.RUNNING else []
+
+    def _paused(self, event: ev.Paused) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None or trial.state is not TrialState.RUNNING:
+            return []
+        if event.step is not None:
+            trial.metrics, trial.step = event.metrics, event.step
+        if not trial.pause_reason:
+            return self._wait_again(trial, "left its worker unasked")
+        return self._pause(trial)
+
+    def _thawed(self, event: ev.Thawed) -> list[Command]:
+        trial = self.live[event.number]
+        trial.pause_reason, trial.pause_step, trial.reason = "", None, event.reason
+        self._move(trial, TrialState.WAITING)
+        return [ev.Save(trial)]
+
+    def _no_pausing(self, event: ev.NoPausing) -> list[Command]:
+        assert self._pausing is not None
+        self._pausing.give_up_pausing()
+        self._pausing = None
+        self.remark = event.reason
+        for trial in self.live.values():
+            trial.pause_reason, trial.pause_step = "", None
+        return []
 
     # --- a trial's ends
 
@@ -261,8 +362,10 @@ class TrialTable:
         trial = self.live.get(event.number)
         if trial is None:
             return []
-        trial.failure = Failure(FailureClass.PREEMPTED, event.reason)
-        return self._wait_again(trial, f"gave its place away: {event.reason}")
+        commands = self._wait_again(trial, f"gave its place away: {event.reason}")
+        if trial.state is TrialState.WAITING:
+            trial.failure = Failure(FailureClass.PREEMPTED, event.reason)
+        return commands
 
     def _given_back(self, event: ev.GivenBack) -> list[Command]:
         trial = self.live.get(event.number)
@@ -278,12 +381,74 @@ class TrialTable:
         self.counts[trial.state] -= 1
         self.counts[state] += 1
         trial.state = state
+        if state is TrialState.WAITING:
+            heapq.heappush(self._queue, trial.number)
+
+    def _first_waiting(self) -> Trial | None:
+        """The waiting trial with the lowest number."""
+        while self._queue:
+            trial = self.live.get(self._queue[0])
+            if trial is not None and trial.state is TrialState.WAITING:
+                return trial
+            heapq.heappop(self._queue)
+        return None
+
+    def _fresh(self) -> ev.Suggest | None:
+        """A new trial, if one is left."""
+        is_left = self.next_number < self.target and not self.exhausted
+        return ev.Suggest(self.next_number) if is_left else None
+
+    def _next_turn(self, pausing: PausingScheduler) -> ev.Suggest | ev.Take | ev.GiveUp | ev.Conclude | None:
+        """What the scheduler wants with a free place; at the end of the study, what becomes of those still paused."""
+        if self._forks and self.next_number < self.target:
+            return ev.Suggest(self.next_number, self._forks[0])
+        turn = pausing.turn(self)
+        if isinstance(turn, tuple):
+            return ev.Take(*turn)
+        if turn is Turn.FRESH and (fresh := self._fresh()) is not None:
+            return fresh
+        if self.is_ending and self.live:
+            trial = next(iter(self.live.values()))
+            return ev.GiveUp(trial.number, f"{trial.reason}; it was never promoted")
+        if turn is Turn.NOTHING and not self.live and not self.exhausted:
+            return ev.Conclude("the scheduler wants no more trials")
+        return None
+
+    def _can_not_pause(self, trial: Trial) -> bool:
+        """Whether the trial has made twice the steps at which it was to pause, and no trial any checkpoint so far."""
+        if self._has_checkpoints or trial.step is None or trial.pause_step is None:
+            return False
+        return trial.step > trial.pause_step and trial.step >= 2 * trial.pause_step
+
+    def _no_checkpoints(self, trial: Trial) -> str:
+        """Why no trial can be paused, as far as this one shows, and what is done instead."""
+        assert self._pausing is not None
+        made = "no checkpoint was of the same step as a report" if self._has_checkpoints else "no checkpoint was made"
+        return (f"{made} up to step {trial.step}, though the trial was to pause at step {trial.pause_step}: "
+                f"{self._pausing.without_pauses}")
 
     def _wait_again(self, trial: Trial, reason: str) -> list[Command]:
-        """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing."""
+        """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing.
+
+        One that was to pause, and has the checkpoint for it, is paused.
+        """
+        forget = self._go_back(trial)
+        if trial.pause_reason:
+            return [forget, *self._pause(trial)]
         self._move(trial, TrialState.WAITING)
         trial.reason = reason
-        return [self._go_back(trial), ev.Save(trial)]
+        return [forget, ev.Save(trial)]
+
+    def _pause(self, trial: Trial) -> list[Command]:
+        """The trial has left its worker, and waits for its scheduler."""
+        self._has_paused = True
+        self._move(trial, TrialState.PAUSED)
+        trial.reason = trial.pause_reason
+        *older, newest = trial.checkpoints
+        trial.checkpoints = (newest,)
+        values = tuple(trial.metrics.get(m, math.nan) for m in self.goal.metrics)
+        self.history.note(trial.number, values, trial.step)
+        return [*self._drop(trial.number, older), ev.Save(trial)]
 
     def _go_back(self, trial: Trial) -> ev.Forget:
         """The trial is as it was at its last checkpoint, or at its beginning."""
@@ -291,6 +456,8 @@ class TrialTable:
         after_step = saved.step if saved else None
         if after_step is None or trial.stop_step is None or trial.stop_step > after_step:
             trial.stop_reason, trial.stop_step = "", None
+        if after_step is None or trial.pause_step is None or trial.pause_step > after_step:
+            trial.pause_reason, trial.pause_step = "", None
         trial.step, trial.metrics = (saved.last_step, dict(saved.metrics)) if saved else (None, {})
         self.scheduler.forget(trial.number, after_step)
         return ev.Forget(trial.number, after_step)
@@ -308,7 +475,7 @@ class TrialTable:
         if trial.errors <= self.policy.retries and failure.kind not in _NO_RETRY:
             discards: list[Command] = []
             if failure.kind is FailureClass.DIVERGED:  # its checkpoints may hold what made it diverge
-                discards = _discards([(trial.number, c) for c in trial.checkpoints])
+                discards = self._drop(trial.number, trial.checkpoints)
                 trial.checkpoints = ()
             reason = f"retry {trial.errors} of {self.policy.retries} after: {failure.message}"
             return [*discards, *self._wait_again(trial, reason)]
@@ -320,13 +487,23 @@ class TrialTable:
         failure = trial.failure.kind if state is TrialState.FAILED and trial.failure else None
         self.history.finish(trial.number, state, trial.values, trial.step, failure)
         commands: list[Command] = [ev.Save(trial)]
+        if trial.pause_reason and not self._has_paused and state is not TrialState.FAILED:  # it was never possible
+            commands.append(ev.GiveUpPausing(trial.number, self._no_checkpoints(trial)))
         if trial.checkpoints:
-            commands += _discards(self._retention.finish(trial.number, state, trial.values, trial.checkpoints))
+            borrowed = [c for c in trial.checkpoints if self._lending.is_borrowed(trial.number, c.path)]
+            own = tuple(c for c in trial.checkpoints if c not in borrowed)
+            commands += self._drop(trial.number, borrowed)
+            for number, saved in self._retention.finish(trial.number, state, trial.values, own):
+                commands += self._drop(number, [saved])
         if self._breaks(trial):
             assert trial.failure is not None
             self.aborted = f"the first {self.policy.breaker} trials all failed in the same way: {trial.failure.message}"
             commands.append(ev.Abort(self.aborted))
         return commands
+
+    def _drop(self, number: int, checkpoints: Iterable[Saved]) -> list[Command]:
+        """The trial needs these no more; those that no other needs are discarded."""
+        return [ev.Discard(owner, path) for owner, path in self._lending.drop(number, checkpoints)]
 
     def _breaks(self, trial: Trial) -> bool:
         """Whether this was the last of the first few trials since the study was opened, and all failed alike."""
@@ -344,10 +521,6 @@ class TrialTable:
 
 _NO_RETRY = (FailureClass.LOST, FailureClass.HUNG)
 """These have been started again often enough."""
-
-
-def _discards(dropped: Dropped) -> list[Command]:
-    return [ev.Discard(number, saved.path) for number, saved in dropped]
 
 
 def _nothing(_event: object) -> list[Command]:

@@ -18,9 +18,9 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params, checkpoints, batch_divisor)"""
+"""(JOB, number, attempt, seed, params, checkpoints, origin, batch_divisor)"""
 ANSWER = 2
-"""(ANSWER, value): to ASK_STOP or ASK_PARAM"""
+"""(ANSWER, value): to ASK_STOP, ASK_PAUSE or ASK_PARAM"""
 REFUSAL = 3
 """(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
 
@@ -48,14 +48,16 @@ ASK_STOP = 26
 ASK_PARAM = 27
 """(ASK_PARAM, number, name, domain)"""
 DONE = 28
-"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit, Failed or Preempted event"""
+"""(DONE, number, kind, fields, duration_s, log_end): a Returned, Quit, Paused, Failed or Preempted event's fields"""
 UNSTARTED = 29
 """(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
 CHECKPOINTED = 30
 """(CHECKPOINTED, number, step, path, sha256, size_bytes)"""
 RESTORED = 31
 """(RESTORED, number, step, skipped)"""
-NOTED = 32
+ASK_PAUSE = 32
+"""(ASK_PAUSE, number)"""
+NOTED = 33
 """(NOTED, number, by, action, reason)"""
 
 # controller -> launcher

@@ -83,6 +83,10 @@ class WorkerLink:
         """Asks the controller for its verdict on all that was reported, and waits."""
         return os.getpid() == self._pid and bool(self._ask((wire.ASK_STOP, number))[1])
 
+    def ask_pause(self, number: int) -> bool:
+        """Asks the controller whether the trial is to leave this worker, and waits."""
+        return os.getpid() == self._pid and bool(self._ask((wire.ASK_PAUSE, number))[1])
+
     def stop_reason(self, number: int) -> str | None:
         """What the controller sent about the trial without being asked."""
         return self.stops.get(number)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
+    from velodrome.simulate import Simulation, simulate
     from velodrome.study import Study, TrialResult
     from velodrome.trials.context import Trial
     from velodrome.trials.objective import objective
@@ -40,6 +41,7 @@ _HOMES = {
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
+    "velodrome.simulate": ("Simulation", "simulate"),
     "velodrome.study": ("Study", "TrialResult"),
     "velodrome.trials.context": ("Trial",),
     "velodrome.trials.objective": ("objective",),
@@ -47,9 +49,9 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Space", "Study",
-    "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
-    "play", "resume", "sweep", "train",
+    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Simulation", "Space",
+    "Study", "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
+    "play", "resume", "simulate", "sweep", "train",
 ]
 
 

@@ -53,6 +53,7 @@ def sweep(
     name: str | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str = "process",
+    address: str = "",
     workers: int | None = None,
     resources: str = "",
     threads: int | None = None,
@@ -72,11 +73,13 @@ def sweep(
         goal: Such as ``"maximize accuracy"``; by default the objective's own, else ``"minimize value"``.
         sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``, with options where wanted:
             ``"tpe:n_startup_trials=20"``.
-        scheduler: ``none``, ``median``, ``asha``, with options: ``"asha:min_steps=1,reduction=3"``.
+        scheduler: ``none``, ``median``, ``asha``, ``hyperband`` or ``pbt``, with options:
+            ``"asha:min_steps=1,reduction=3"``.
         seed: Everything random derives from it; drawn and kept with the study where none is given.
         name: The study's name; by default the objective's, with a number where that is taken.
         store: The results store; by default ``$VELODROME_STORE``, else ``velodrome.db``.
-        executor: ``process`` or ``inline``.
+        executor: ``process``, ``inline`` or ``ray``.
+        address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         workers: How many trials run at once.
         resources: What one trial needs.
         threads: How many threads each worker's libraries may start; by default an even part of the cores.
@@ -96,7 +99,7 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        threads=threads, hung_after_s=hung_after_s,
+        threads=threads, hung_after_s=hung_after_s, address=address,
     )
     source = ObjectiveSource.of(objective)
     with executor_for(source, options, sampler) as (runner, reasons):
@@ -126,6 +129,7 @@ def train(
     name: str | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str = "process",
+    address: str = "",
     resources: str = "",
     timeout_s: float | None = None,
     progress: bool | Callable[[Progress], None] = True,
@@ -144,7 +148,8 @@ def train(
         workers: How many of these run at once; by default as many as fit.
         name: The study's name; by default the algorithm's and the environment's, with a number where that is taken.
         store: The results store.
-        executor: ``process`` or ``inline``.
+        executor: ``process``, ``inline`` or ``ray``.
+        address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         resources: What the run needs.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
@@ -159,8 +164,8 @@ def train(
     env = known_env(env)
     return sweep(
         OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
-        name=name, store=store, executor=executor, workers=workers, resources=resources, breaker=1,
-        timeout_s=timeout_s, progress=progress,
+        name=name, store=store, executor=executor, address=address, workers=workers, resources=resources,
+        breaker=1, timeout_s=timeout_s, progress=progress,
     )
 
 
@@ -186,6 +191,7 @@ def resume(
     trials: int | None = None,
     store: str | os.PathLike[str] | None = None,
     executor: str | None = None,
+    address: str | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
     hung_after_s: float | None = None,
@@ -200,6 +206,7 @@ def resume(
         trials: A new number of finished trials; by default what was asked for.
         store: The results store.
         executor: Another executor than before.
+        address: Another Ray cluster than before.
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
         hung_after_s: Another such limit than before.
@@ -220,6 +227,10 @@ def resume(
     config = json.loads(row.config)
     given = {"executor": executor, "workers": workers, "hung_after_s": hung_after_s}
     config |= {key: value for key, value in given.items() if value is not None}
+    if config["executor"] == "ray" or address:
+        config["address"] = config.get("address", "") if address is None else address
+    else:
+        config["address"] = ""
     options = Options(**{**config, "timeout_s": timeout_s})
     if objective is None and not row.objective:
         raise ObjectiveError(

@@ -56,7 +56,9 @@ def pick_seed(seed: int | None) -> int:
 
 def check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Space | None) -> None:
     """Refuses a scheduler or a sampler that does not do, or a space that holds nothing, before there is a study."""
-    make_scheduler(scheduler, goal)
+    planned = make_scheduler(scheduler, goal, seed=seed)
+    if hasattr(planned, "check"):
+        planned.check(space if space is not None else Space())
     made, rng = make_sampler(sampler, seed=seed), generator(seed, "suggest", 0)
     history = History(space if space is not None else Space(), goal)
     if learns(sampler):

@@ -26,15 +26,19 @@ class ProgressLine:
         self._out = sys.stderr if out is None else out
         self._redraws = self._out.isatty()
         self._next_at = time.monotonic() + _EVERY_S
-        self._drawn = False
+        self._drawn = self._has_remarked = False
+        self._clear = "\r\x1b[K" if self._redraws else ""
 
     def __call__(self, progress: Progress) -> None:
         """Shows it, unless it is too soon for another line."""
         text = render(progress)
+        if progress.remark and not self._has_remarked:
+            self._has_remarked, self._drawn = True, False
+            self._write(f"{self._clear}note: {progress.remark}\n")
         if self._redraws:
             width = shutil.get_terminal_size().columns - 1
             self._drawn = True
-            self._write(f"\r\x1b[K{text[:width]}")
+            self._write(f"{self._clear}{text[:width]}")
         elif time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _EVERY_S
             self._write(text + "\n")
@@ -59,7 +63,8 @@ def render(progress: Progress) -> str:
     """
     p = progress
     counts = [f"{p.finished}/{p.target} done", f"{p.running} running"]
-    counts += [f"{count} {word}" for count, word in ((p.pruned, "pruned"), (p.failed, "failed")) if count]
+    others = (p.paused, "paused"), (p.pruned, "pruned"), (p.failed, "failed")
+    counts += [f"{count} {word}" for count, word in others if count]
     parts = [f"{p.study}  " + ", ".join(counts)]
     if p.last_report is not None:
         step, value = p.last_report

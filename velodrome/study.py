@@ -34,7 +34,7 @@ class TrialResult:
 
     Attributes:
         number: From 0.
-        state: ``waiting``, ``running``, ``completed``, ``pruned`` or ``failed``.
+        state: ``waiting``, ``running``, ``paused``, ``completed``, ``pruned`` or ``failed``.
         value: The goal's metric; None where there is none.
         params: Its configuration.
         metrics: Its final metrics.

@@ -25,6 +25,7 @@ class TrialState(StrEnum):
 
     WAITING = "waiting"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -199,12 +200,37 @@ class Report(NamedTuple):
     number: int
     step: int
     value: float
-    """The goal's metric, as reported (not turned)."""
+    """The goal's first metric, as reported (not turned)."""
+    metrics: Metrics = {}  # noqa: RUF012 - a named tuple's default; nobody changes it
+    """Those of the goal's metrics that the report has, as reported."""
+
+
+class Action(StrEnum):
+    """What a scheduler wants done with a trial."""
+
+    CONTINUE = "continue"
+    PAUSE = "pause"
+    """It gives its place free, and waits at its checkpoint until it is promoted."""
+    STOP = "stop"
+    PROMOTE = "promote"
+    """It was paused, and goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a scheduler decided at a report, and why; it is stored."""
+    """What a scheduler decided about a trial, and why; it is stored.
 
-    stop: bool
+    Attributes:
+        action: What is to be done.
+        reason: Why, in a sentence.
+        parent: Of a trial that is stopped: another one, from whose checkpoint a new trial is to go on in its place.
+    """
+
+    action: Action
     reason: str
+    parent: int | None = None
+
+    @property
+    def stop(self) -> bool:
+        """Whether the trial is to end here."""
+        return self.action is Action.STOP

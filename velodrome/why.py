@@ -19,7 +19,7 @@ from velodrome.search.registry import learns
 from velodrome.store.reader import Reader
 from velodrome.types import Failure, FailureClass, Goal, Params, ParamValue, TrialState
 
-_ENDS = ("returned", "quit", "failed", "lost", "preempted", "given_back")
+_ENDS = ("returned", "quit", "paused", "failed", "lost", "preempted", "given_back")
 _MAX_NUMBERS = 10
 """How many trials of a group are named."""
 
@@ -169,6 +169,8 @@ def _headline(study: StudyRow, row: TrialRow, failure: Failure | None) -> str:
         case TrialState.RUNNING:
             gone = "" if state_of(study) == "running" else "; its study does not run, and a resume will start it again"
             return f"running, attempt {row.attempt}{gone}"
+        case TrialState.PAUSED:
+            return f"paused{f': {row.reason}' if row.reason else ''}"
         case TrialState.WAITING:
             return f"waiting to be started{f': {row.reason}' if row.reason else ''}"
 
@@ -182,7 +184,7 @@ def _history(reader: Reader, study: StudyRow, number: int) -> Iterator[Moment]:
     _, rows = reader.query(
         "select seq, 0, at, kind, data from events where study_id = :study and number = :number "
         "union all select seq, 1, at, decided_by || ' ' || action, reason from decisions "
-        "where study_id = :study and trial_id = :trial and action <> 'stop' order by 1, 2",
+        "where study_id = :study and trial_id = :trial and action not in ('stop', 'pause', 'promote') order by 1, 2",
         {"study": study.id, "number": number, "trial": trial_id(study.id, number)},
     )
     attempt, runs = 0, False
@@ -195,6 +197,8 @@ def _history(reader: Reader, study: StudyRow, number: int) -> Iterator[Moment]:
             if runs:
                 yield Moment(at, f"attempt {attempt - 1} had no end: the study's own process had died")
         text = _sentence(kind, json.loads(data), attempt)
+        if kind == "quit" and not runs:
+            text = f"ended while it was paused: {json.loads(data)[0]}"
         runs = kind == "launched" or (runs and kind not in _ENDS)
         if text:
             yield Moment(at, text)
@@ -207,8 +211,12 @@ def _sentence(kind: str, data: list[Any], attempt: int) -> str:
             return f"attempt {attempt} started on {worker} ({device})"
         case "restored", [step, *_]:
             return f"went on from its checkpoint of step {step}" if step is not None else "started from its beginning"
-        case "judged", [reason, *_]:
-            return f"told to stop: {reason}"
+        case "judged", [reason, *rest]:
+            return f"told to {'pause' if rest and rest[0] == 'pause' else 'stop'}: {reason}"
+        case "paused", _:
+            return "paused, and left its worker"
+        case "thawed", [reason, *_]:
+            return f"promoted: {reason}"
         case "returned", _:
             return "the objective returned"
         case "quit", [reason, *_]:

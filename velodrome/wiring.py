@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from velodrome.clock import SystemClock
 from velodrome.errors import Interrupted, StudyFailedError, UsageError, nearest
@@ -15,6 +17,7 @@ from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.inventory import Inventory
+from velodrome.resources.ray_plan import RayPlan
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
@@ -30,10 +33,11 @@ from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
-EXECUTORS = ("process", "inline")
+EXECUTORS = ("process", "inline", "ray")
 _MAX_HALVINGS = 6
 """A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
 _NO_LIMIT = 1_000_000_000
+_Planned = TypeVar("_Planned", Plan, RayPlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Options:
     """How a study's trials are run: kept with the study, so that a resume runs them alike.
 
     Attributes:
-        executor: ``process`` (warm worker processes) or ``inline`` (this process: for the debugger).
+        executor: ``process`` (warm worker processes), ``inline`` (this process: for the debugger) or ``ray``.
         workers: How many trials run at once; None for as many as fit.
         resources: What one trial needs, such as ``"cpus=2,gpu=0.5,memory=4GiB"``.
         retries: How often a trial whose objective failed is started again.
@@ -53,6 +57,7 @@ class Options:
         threads: How many threads each worker's libraries may start; None for an even part of the cores.
         hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
+        address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
     """
 
     executor: str = "process"
@@ -66,6 +71,7 @@ class Options:
     threads: int | None = None
     hung_after_s: float | None = None
     on_oom: str = ""
+    address: str = ""
 
 
 @contextmanager
@@ -77,25 +83,55 @@ def executor_for(
     A sampler that learns from results gets no trials queued ahead of them.
     """
     prefetch = 1 if learns(sampler) else 8
-    planned = _with_threads(_plan(source, options), options)
+    if options.address and options.executor != "ray":
+        raise UsageError("An address is of a Ray cluster", given=f"{options.address!r}, and the executor is "
+                         f"{options.executor}", allowed="an address with --executor ray")
     runner: Executor
     match options.executor:
         case "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
+            planned = _with_threads(_plan(source, options), options)
+            reasons = planned.reasons + _choices(planned, options)
             runner = ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
         case "inline":
             from velodrome.trials.inline_executor import InlineExecutor
 
-            runner = InlineExecutor(source, planned.slots[0])
+            planned = _with_threads(_plan(source, options), options)
+            reasons, runner = planned.reasons + _choices(planned, options), InlineExecutor(source, planned.slots[0])
+        case "ray":
+            runner, reasons = _on_ray(source, options, prefetch)
         case other:
             raise UsageError(
                 "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
             )
     try:
-        yield runner, planned.reasons + _choices(planned, options)
+        yield runner, reasons
     finally:
         runner.close()
+
+
+def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[Executor, tuple[str, ...]]:
+    """The Ray executor, joined to its cluster, and why its workers are so many."""
+    from velodrome.trials.ray_cluster import RayCluster, plan_for
+
+    request = ResourceRequest.parse(options.resources)
+    if "gpu" not in options.resources and "torch" in source.pack().preloads:
+        request = replace(request, gpu_millis=AUTO_GPU)
+    cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
+    try:
+        planned = _with_threads(plan_for(cluster, request, options.workers), options)
+        from velodrome.trials.ray_executor import RayExecutor
+
+        return RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say), planned.reasons
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(f"velodrome: {text}", file=sys.stderr, flush=True)
 
 
 def _plan(source: ObjectiveSource, options: Options) -> Plan:
@@ -109,7 +145,7 @@ def _plan(source: ObjectiveSource, options: Options) -> Plan:
     return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
 
 
-def _with_threads(planned: Plan, options: Options) -> Plan:
+def _with_threads(planned: _Planned, options: Options) -> _Planned:
     """The plan with the number of threads that was asked for."""
     if options.threads is None:
         return planned
@@ -151,7 +187,7 @@ def run(
         ))
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
-        str(writer.path.parent), files_dir(writer.path, controller.study.name),
+        str(writer.path.parent), files_dir(writer.path, controller.study.name), controller.table.scheduler.pauses,
     )
     try:
         manager = Manager(
@@ -175,10 +211,10 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
         options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints,
         halvings=_MAX_HALVINGS if options.on_oom == "halve" else 0,
     )
-    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
+    table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal, seed=row.seed), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
-        controller.replay(reader.events(row.id, metric=goal.metric if table.scheduler.needs_reports else None))
+        controller.replay(reader.events(row.id, metrics=goal.metrics if table.scheduler.needs_reports else ()))
         controller.seq = reader.last_seq(row.id)
         known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
     store_dir, files = writer.path.parent, files_dir(writer.path, row.name)

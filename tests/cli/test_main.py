@@ -206,5 +206,5 @@ def test_the_shell_completes_commands_studies_and_samplers(store):
     assert completed("velo s", folder) == ["sweep", "stop", "show"]
     assert completed("velo show d", folder) == ["digits"]
     assert completed("velo sweep x.py --sampler t", folder) == ["tpe"]
-    assert completed("velo sweep x.py --executor ", folder) == ["process", "inline"]
+    assert completed("velo sweep x.py --executor ", folder) == ["process", "inline", "ray"]
     assert completed("velo show --store nowhere.db ", folder) == []

@@ -22,6 +22,7 @@ from velodrome.trials.events import (
     GivenBack,
     Lost,
     Noted,
+    Paused,
     Preempted,
     Quit,
     Reported,
@@ -33,7 +34,7 @@ from velodrome.trials.objective import ObjectiveSource
 from velodrome.types import Failure, Params, ParamValue
 
 PATIENCE_S = 30.0
-_ENDINGS = (Returned, Quit, Failed, Lost, Preempted, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
 
 
 class RecordingHost:
@@ -45,6 +46,7 @@ class RecordingHost:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.on_event: Callable[[Event], None] = lambda _: None
         self.stop_at_step: int | None = None
+        self.pause_at_step: int | None = None
 
     def happened(self, event: Event) -> None:
         self.events.append(event)
@@ -60,6 +62,10 @@ class RecordingHost:
     def should_stop(self, number: int) -> bool:
         steps = [e.step for e in self.events if isinstance(e, Reported) and e.number == number]
         return self.stop_at_step is not None and steps[-1] >= self.stop_at_step
+
+    def should_pause(self, number: int) -> bool:
+        reported, saved = ([e.step for e in self.of(number) if isinstance(e, k)] for k in (Reported, Checkpointed))
+        return self.pause_at_step is not None and reported[-1] == saved[-1] >= self.pause_at_step
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         self.outputs.append((number, attempt, path, start, end))
@@ -86,11 +92,12 @@ class Running:
         self.executor, self.host, self.info = executor, host, info
 
     def launch(
-        self, number: int, params: Params | None = None, attempt: int = 1, checkpoints: tuple[Kept, ...] = ()
+        self, number: int, params: Params | None = None, attempt: int = 1, checkpoints: tuple[Kept, ...] = (),
+        origin: dict[str, Any] | None = None,
     ) -> None:
         """Hands over one trial as soon as there is room."""
         self.until(lambda: self.executor.room() > 0)
-        self.executor.launch(Job(number, attempt, 1000 + number, params or {}, checkpoints))
+        self.executor.launch(Job(number, attempt, 1000 + number, params or {}, checkpoints, origin))
 
     def until(self, true: Callable[[], bool]) -> None:
         """Polls until something is so."""
@@ -122,7 +129,7 @@ class ExecutorContract:
     @contextmanager
     def running(
         self, tmp_path: Path, body: str | Callable[..., Any], *, metrics: tuple[str, ...] = ("score",),
-        asks: bool = False, **options: Any,
+        asks: bool = False, pauses: bool = False, **options: Any,
     ) -> Iterator[Running]:
         """An open executor over a function, or over a file with that body of ``def train(trial)``."""
         source = ObjectiveSource.of(body if callable(body) else str(write_objective(tmp_path, body)))
@@ -130,7 +137,7 @@ class ExecutorContract:
         try:
             info = executor.describe()
             logs = str(tmp_path / "logs")
-            executor.open(host, StudyContext("study", metrics, asks, logs, str(tmp_path), "files/study"))
+            executor.open(host, StudyContext("study", metrics, asks, logs, str(tmp_path), "files/study", pauses))
             yield Running(executor, host, info)
         finally:
             executor.close()
@@ -350,6 +357,73 @@ class ExecutorContract:
             assert words in failure.message
             assert failure.code == body
 
+    @pytest.mark.parametrize("first", ["trial.report(step, score=x); trial.checkpoint(step, x)",
+                                       "trial.checkpoint(step, x); trial.report(step, score=x)"])
+    @pytest.mark.parametrize("every", [1, 2])
+    def test_a_pause_loses_no_report_and_repeats_none(self, tmp_path: Path, first: str, every: int) -> None:
+        """Whether the objective reports before it makes a checkpoint or after, after every step or every second."""
+        report = "trial.report(step, score=x)"
+        indent = "\n" + 20 * " "
+        step = first if every == 1 else f"if step % 2: {report}{indent}else: {first}"
+        body = f"""
+            x = trial.restore() or 1.0
+            try:
+                for step in range((trial.restored_step or 0) + 1, 7):
+                    x = x * 1.5 + 0.1
+                    {step}
+            except Exception:
+                x = -1.0
+            finally:
+                with open({str(tmp_path / "cleaned")!r}, "a") as file: file.write("x")
+            return x
+        """
+        with self.running(tmp_path, body, pauses=True) as running:
+            whole = running.run(0)
+            running.host.pause_at_step = 3
+            running.launch(1)
+            running.until(lambda: any(isinstance(e, Paused) for e in running.host.of(1)))
+            assert running.host.of(1)[-1] == Paused(1)
+            saved = [e for e in running.host.of(1) if isinstance(e, Checkpointed)][-1]
+            reported = [e.step for e in running.host.of(1) if isinstance(e, Reported)]
+            assert saved.step == reported[-1] == (3 if every == 1 else 4)
+            running.host.pause_at_step = None
+            running.launch(1, attempt=2, checkpoints=(Kept(saved.step, saved.path, saved.sha256),))
+            running.until(lambda: any(isinstance(e, Returned) for e in running.host.of(1)))
+            values = [[(e.step, e.metrics) for e in running.host.of(n) if isinstance(e, Reported)] for n in (0, 1)]
+            assert values[0] == values[1]
+            assert running.host.of(1)[-1].metrics == whole.metrics
+            assert (tmp_path / "cleaned").read_text() == "xxx"
+
+    def test_a_state_from_another_trial_gets_this_ones_learning_rate(self, tmp_path: Path) -> None:
+        """``load_state_dict`` would bring the parent's back; what is undone again is noticed."""
+        body = """
+            import torch
+            weight = torch.nn.Parameter(torch.ones(1))
+            optimizer = torch.optim.SGD([weight], lr=trial.params["lr"], momentum=0.9)
+            if (state := trial.restore()) is not None:
+                weight.data = state["weight"]
+                optimizer.load_state_dict(state["optimizer"])
+                if trial.params["mode"] == "wrong": optimizer.param_groups[0]["lr"] = 0.1
+            before = weight.item()
+            optimizer.zero_grad(); weight.sum().backward(); optimizer.step()
+            trial.report(1, moved=before - weight.item(), lr=optimizer.param_groups[0]["lr"])
+            trial.checkpoint(1, {"weight": weight.data, "optimizer": optimizer.state_dict()})
+            return trial.parent if trial.parent is not None else -1
+        """
+        with self.running(tmp_path, body) as running:
+            assert running.run(0, {"lr": 0.1, "mode": "right"}).metrics == {"score": -1.0}
+            [saved] = [e for e in running.host.of(0) if isinstance(e, Checkpointed)]
+            kept = (Kept(1, saved.path, saved.sha256),)
+            for number, mode in ((1, "right"), (2, "wrong")):
+                origin = {"parent": 0, "step": 1, "path": saved.path, "changed": {"lr": [0.1, 0.4]}}
+                running.launch(number, {"lr": 0.4, "mode": mode}, checkpoints=kept, origin=origin)
+                running.until(lambda n=number: any(isinstance(e, _ENDINGS) for e in running.host.of(n)))
+            assert running.host.ending(1).metrics == {"score": 0.0}
+            [report] = [e for e in running.host.of(1) if isinstance(e, Reported)]
+            assert report.metrics["lr"] == 0.4
+            assert report.metrics["moved"] == pytest.approx(0.4 * 1.9)  # the parent's momentum is there, too
+            assert "the optimizer's lr is 0.1" in running.host.ending(2).failure["message"]
+
     def test_a_forked_child_makes_no_checkpoints(self, tmp_path: Path) -> None:
         body = """
             import os
@@ -520,7 +594,7 @@ class ExecutorContract:
         with self.running(tmp_path, body) as running:
             for divisor, parts in ((1, 1), (4, 4), (16, 10)):
                 running.until(lambda: running.executor.room() > 0)
-                running.executor.launch(Job(divisor, 2, 0, {}, (), divisor))
+                running.executor.launch(Job(divisor, 2, 0, {}, batch_divisor=divisor))
                 running.until(lambda number=divisor: bool(running.host.of(number)))  # type: ignore[misc]  # a default
                 expected = Returned(divisor, {"score": float(parts), "divisor": float(divisor)})
                 assert running.host.ending(divisor) == expected

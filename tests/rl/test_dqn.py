@@ -299,7 +299,7 @@ KINDS = pytest.mark.parametrize("more", [{}, RAINBOW, QUANTILE], ids=["plain", "
 ])
 def test_a_probe_is_played_as_well_as_can_be(name: str, steps: int, more: dict[str, ParamValue]) -> None:
     probe = PROBES[name]
-    _, reached = trained(f"velodrome/{name}", steps, {**QUICK, **more, "gamma": 0.8})
+    _, reached = trained(f"velodrome/{name}", steps, {**QUICK, **more, "gamma": 0.8, "anneal_lr": True})
     flawed = probe.flawed_return
     assert flawed is not None
     assert reached > probe.optimal_return - 0.1 * (probe.optimal_return - flawed)

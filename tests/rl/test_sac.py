@@ -65,7 +65,7 @@ def test_targets_follow_slowly_and_critics_are_left_alone_by_the_policy() -> Non
     with make_envs("Pendulum-v1", 4) as envs:
         run = run_of("sac", envs, {**SMALL, "tau": 0.25})
         while run.steps_done < 100:
-            run._step()
+            run._note(run._act(), envs.receive())
         learner = run.learner
         before_target, before = learner.target_weights.clone(), learner.critic_step.weights.clone()
         assert torch.equal(before_target, before)
@@ -81,7 +81,7 @@ def test_crossqs_networks_use_running_statistics_except_where_they_learn() -> No
     with make_envs("Pendulum-v1", 4) as envs:
         run = run_of("crossq", envs, SMALL)
         while run.steps_done < 100:
-            run._step()
+            run._note(run._act(), envs.receive())
         learner = run.learner
         counts = [int(n.num_updates) for n in learner.critics[0].norms]
         learner.update(run.buffer.sample(16, np.random.default_rng(1), gamma=0.9))
@@ -123,7 +123,7 @@ def test_what_is_not_finite_is_named(algo: str) -> None:
         run = run_of(algo, envs, SMALL)
         with torch.no_grad():
             run.learner.policy_step.weights[0] = math.nan
-        run._step()
+        run._note(run._act(), envs.receive())
         with pytest.raises(Diverged, match=r"weights policy.body.weights.0: nan in update 1"):
             run.learner.update(run.buffer.sample(16, np.random.default_rng(1), gamma=0.9))
 

@@ -537,3 +537,26 @@ def test_however_trials_end_the_rebuilt_sampler_agrees(ends, kind):
             number = oldest if end % 2 else loop.number - 1
             finish_somehow(loop, number, toy(loop.history.running[number].params))
     assert loop.suggestion(sampler) == loop.rebuilt().suggestion(OptunaSampler(kind, 0, **options))
+
+
+def test_a_paused_trial_is_told_as_pruned_until_more_is_known_of_it() -> None:
+    """Else a scheduler that pauses nearly every trial would hide nearly everything from the sampler."""
+    history, sampler = History(TOY, LOSS), OptunaSampler("tpe")
+    for number in range(12):
+        history.start(number, Suggestion(TOY.sample(generator(0, number))))
+    history.note(3, (0.5,), 4)
+    history.note(5, (math.nan,), 4)
+    sampler.suggest(12, history, generator(0, "a"))
+    assert sampler._mirror is not None
+    rows = sampler._mirror.table.rows
+    states = optuna.trial.TrialState
+    assert [rows[n].state for n in (2, 3, 5)] == [states.RUNNING, states.PRUNED, states.RUNNING]
+    assert rows[3].intermediate_values == {4: 0.5}
+    history.note(3, (0.25,), 16)
+    sampler.suggest(12, history, generator(0, "a"))
+    assert rows[3].intermediate_values == {16: 0.25}
+    history.finish(3, TrialState.COMPLETED, (0.125,), 20)
+    resumed = OptunaSampler("tpe").suggest(12, history, generator(0, "a"))
+    assert sampler.suggest(12, history, generator(0, "a")) == resumed
+    assert (rows[3].state, rows[3].value) == (states.COMPLETE, 0.125)
+    assert history.so_far.keys() == {5}

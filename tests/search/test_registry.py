@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.contracts.scheduler_contract import SomePeers
 from velodrome.errors import UsageError
 from velodrome.search import constraints, domains, grid, numeric, options, registry, space
 from velodrome.search.grid import GridSampler
@@ -39,10 +40,10 @@ def test_options_reach_their_owner() -> None:
     with pytest.raises(Exhausted):
         sampler.suggest(2, history, generator(0, "s", 2))
     asha = make_scheduler("asha:min_steps=2,reduction=3,max_steps=100", MANY)
-    assert [s for s in range(100) if asha.decide(Report(0, s, 0.5)) is not None] == [2, 6, 18, 54]
+    assert [s for s in range(100) if asha.decide(Report(0, s, 0.5), SomePeers()) is not None] == [2, 6, 18, 54]
     median = make_scheduler("median:warmup_steps=0,min_trials=1", MANY)
-    assert median.decide(Report(0, 1, 0.5)) is None
-    verdict = median.decide(Report(1, 1, 0.4))
+    assert median.decide(Report(0, 1, 0.5), SomePeers()) is None
+    verdict = median.decide(Report(1, 1, 0.4), SomePeers())
     assert verdict is not None
     assert verdict.stop  # the goal's first metric is maximized
     assert MANY.direction is Direction.MAXIMIZE

@@ -8,13 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contracts.scheduler_contract import MAX, MIN, SchedulerContract, reports
+from tests.contracts.scheduler_contract import MAX, MIN, SchedulerContract, SomePeers, reports
 from velodrome.errors import UsageError
 from velodrome.search.asha import ASHA
+from velodrome.search.hyperband import Hyperband
 from velodrome.search.median import MedianStopping
 from velodrome.search.no_scheduler import NoScheduler
+from velodrome.search.pbt import PBT
 from velodrome.search.scheduler import Scheduler
-from velodrome.types import Decision, Direction, Report
+from velodrome.types import Action, Decision, Direction, Report
+
+GO_ON, STOP, PAUSE, PROMOTE = Action.CONTINUE, Action.STOP, Action.PAUSE, Action.PROMOTE
+PEERS = SomePeers()
 
 
 class TestNone(SchedulerContract):
@@ -27,9 +32,29 @@ class TestASHA(SchedulerContract):
         return ASHA(direction, reduction=3)
 
 
+class TestASHAThatStops(SchedulerContract):
+    def make(self, direction: Direction) -> Scheduler:
+        return ASHA(direction, reduction=3, type="stop")
+
+
 class TestASHAWithItsDefaults(SchedulerContract):
     def make(self, direction: Direction) -> Scheduler:
         return ASHA(direction)
+
+
+class TestHyperband(SchedulerContract):
+    def make(self, direction: Direction) -> Scheduler:
+        return Hyperband(direction, reduction=2)
+
+
+class TestHyperbandThatStops(SchedulerContract):
+    def make(self, direction: Direction) -> Scheduler:
+        return Hyperband(direction, reduction=2, type="stop")
+
+
+class TestPBT(SchedulerContract):
+    def make(self, direction: Direction) -> Scheduler:
+        return PBT(direction, interval=3)
 
 
 class TestMedian(SchedulerContract):
@@ -46,26 +71,27 @@ STREAMS = st.lists(
 
 def test_asha_golden() -> None:
     """Worked by hand: rungs 1, 3, 9; a third of each goes on."""
-    asha = ASHA(MAX, min_steps=1, reduction=3, max_steps=27)
-    said = [asha.decide(Report(*r)) for r in (
+    asha = ASHA(MAX, min_steps=1, reduction=3, max_steps=27, type="stop")
+    said = [asha.decide(Report(*r), PEERS) for r in (
         (0, 1, 0.5), (1, 1, 0.25), (0, 2, 0.75), (2, 1, 0.125), (3, 1, 0.5), (0, 3, 0.8123), (4, 1, 0.75), (5, 1, 0.5),
         (6, 1, math.nan), (0, 28, 0.5),
     )]
     assert said == [
-        Decision(False, "rung 1: 0.5 is number 1 of the 3 that are needed to compare"),
-        Decision(False, "rung 1: 0.25 is number 2 of the 3 that are needed to compare"),
+        Decision(GO_ON, "rung 1: 0.5 is number 1 of the 3 that are needed to compare"),
+        Decision(GO_ON, "rung 1: 0.25 is number 2 of the 3 that are needed to compare"),
         None,
-        Decision(True, "rung 1: 0.125 is below the top 1/3 (0.5) of 3"),
-        Decision(False, "rung 1: 0.5 is in the top 1/3 (0.5) of 4"),
-        Decision(False, "rung 3: 0.8123 is number 1 of the 3 that are needed to compare"),
-        Decision(False, "rung 1: 0.75 is in the top 1/3 (0.75) of 5"),
-        Decision(False, "rung 1: 0.5 is in the top 1/3 (0.5) of 6"),
-        Decision(True, "rung 1: nan is worse than the top 1/3 (0.5) of 7"),
-        Decision(False, "rung 9: 0.5 is number 1 of the 3 that are needed to compare"),
+        Decision(STOP, "rung 1: 0.125 is below the top 1/3 (0.5) of 3"),
+        Decision(GO_ON, "rung 1: 0.5 is in the top 1/3 (0.5) of 4"),
+        Decision(GO_ON, "rung 3: 0.8123 is number 1 of the 3 that are needed to compare"),
+        Decision(GO_ON, "rung 1: 0.75 is in the top 1/3 (0.75) of 5"),
+        Decision(GO_ON, "rung 1: 0.5 is in the top 1/3 (0.5) of 6"),
+        Decision(STOP, "rung 1: nan is worse than the top 1/3 (0.5) of 7"),
+        Decision(GO_ON, "rung 9: 0.5 is number 1 of the 3 that are needed to compare"),
     ]
-    low = ASHA(MIN, reduction=2)
-    assert low.decide(Report(0, 1, 1.0)) == Decision(False, "rung 1: 1 is number 1 of the 2 that are needed to compare")
-    assert low.decide(Report(1, 1, 2.0)) == Decision(True, "rung 1: 2 is above the top 1/2 (1) of 2")
+    low = ASHA(MIN, reduction=2, type="stop")
+    first = low.decide(Report(0, 1, 1.0), PEERS)
+    assert first == Decision(GO_ON, "rung 1: 1 is number 1 of the 2 that are needed to compare")
+    assert low.decide(Report(1, 1, 2.0), PEERS) == Decision(STOP, "rung 1: 2 is above the top 1/2 (1) of 2")
 
 
 @pytest.mark.parametrize(("options", "rungs"), [
@@ -75,26 +101,26 @@ def test_asha_golden() -> None:
 ])
 def test_rungs_are_whole_numbers(options: dict[str, int], rungs: list[int]) -> None:
     asha = ASHA(MIN, **options)
-    found = [step for step in range(1001) if asha.decide(Report(0, step, 1.0)) is not None]
+    found = [step for step in range(1001) if asha.decide(Report(0, step, 1.0), PEERS) is not None]
     assert found == rungs
 
 
 def test_rungs_far_up_are_exact() -> None:
     for k in range(33, 40):  # where float logarithms are off by one
         asha = ASHA(MIN, reduction=3)
-        assert f"rung {3 ** (k - 1)}:" in str(asha.decide(Report(0, 3**k - 1, 1.0)))
-        assert f"rung {3**k}:" in str(asha.decide(Report(0, 3**k, 1.0)))
+        assert f"rung {3 ** (k - 1)}:" in str(asha.decide(Report(0, 3**k - 1, 1.0), PEERS))
+        assert f"rung {3**k}:" in str(asha.decide(Report(0, 3**k, 1.0), PEERS))
 
 
 @given(STREAMS, st.sampled_from(list(Direction)), st.integers(1, 3), st.integers(2, 4), st.none() | st.integers(1, 20))
 def test_asha_is_what_brute_force_says(
     stream: list[Report], direction: Direction, min_steps: int, reduction: int, max_steps: int | None) -> None:
-    asha = ASHA(direction, min_steps=min_steps, reduction=reduction, max_steps=max_steps)
+    asha = ASHA(direction, min_steps=min_steps, reduction=reduction, max_steps=max_steps, type="stop")
     rungs = [min_steps * reduction**k for k in range(10) if max_steps is None or min_steps * reduction**k < max_steps]
     book: dict[tuple[int, int], float] = {}
     stopped: set[int] = set()
-    for number, step, value in stream:
-        decision = asha.decide(Report(number, step, value))
+    for number, step, value, _ in stream:
+        decision = asha.decide(Report(number, step, value), PEERS)
         rung = max((r for r in rungs if r <= step), default=None)
         if number in stopped or rung is None or any(n == number and r >= rung for n, r in book):
             assert decision is None
@@ -113,22 +139,22 @@ def test_median_golden() -> None:
     """Worked by hand: trial 3's best, 3, against the median of the peers' averages up to step 2: 1.5, 2, 3.5."""
     rule = MedianStopping(MIN, min_trials=3)
     for number, (first, second) in enumerate(((1.0, 2.0), (2.0, 2.0), (3.0, 4.0))):
-        assert rule.decide(Report(number, 1, first)) is None
-        assert rule.decide(Report(number, 2, second)) is None
-    assert rule.decide(Report(3, 2, 3.0)) == Decision(
-        True, "step 2: the best so far, 3, is above the median of 3 trials' averages (2)")
-    assert rule.decide(Report(4, 1, 2.0)) is None  # as good as the median of 1, 2, 3
-    assert rule.decide(Report(4, 2, 9.0)) is None  # its best is still 2; the averages are 1.5, 2, 3, 3.5
-    assert rule.decide(Report(5, 2, math.nan)) == Decision(
-        True, "step 2: nothing finite was reported so far, which is worse than the median of 5 trials' averages (3)")
-    assert rule.decide(Report(5, 3, 0.0)) is None  # told to stop already
+        assert rule.decide(Report(number, 1, first), PEERS) is None
+        assert rule.decide(Report(number, 2, second), PEERS) is None
+    assert rule.decide(Report(3, 2, 3.0), PEERS) == Decision(
+        STOP, "step 2: the best so far, 3, is above the median of 3 trials' averages (2)")
+    assert rule.decide(Report(4, 1, 2.0), PEERS) is None  # as good as the median of 1, 2, 3
+    assert rule.decide(Report(4, 2, 9.0), PEERS) is None  # its best is still 2; the averages are 1.5, 2, 3, 3.5
+    assert rule.decide(Report(5, 2, math.nan), PEERS) == Decision(
+        STOP, "step 2: nothing finite was reported so far, which is worse than the median of 5 trials' averages (3)")
+    assert rule.decide(Report(5, 3, 0.0), PEERS) is None  # told to stop already
 
 
 def test_median_waits_for_warmup_and_peers() -> None:
     rule = MedianStopping(MAX, warmup_steps=3, min_trials=2)
     for number in range(4):
         for step in (1, 2, 3):
-            decision = rule.decide(Report(number, step, -float(number)))
+            decision = rule.decide(Report(number, step, -float(number)), PEERS)
             assert (decision is not None) == (step == 3 and number >= 2)
             if decision is not None:
                 assert "is below the median of" in decision.reason
@@ -140,8 +166,8 @@ def test_median_is_what_brute_force_says(
     rule = MedianStopping(direction, warmup_steps=warmup_steps, min_trials=min_trials)
     book: dict[int, dict[int, float]] = {}
     stopped: set[int] = set()
-    for number, step, value in stream:
-        decision = rule.decide(Report(number, step, value))
+    for number, step, value, _ in stream:
+        decision = rule.decide(Report(number, step, value), PEERS)
         mine = book.setdefault(number, {})
         if number in stopped or (mine and step <= max(mine)):
             assert decision is None
@@ -165,16 +191,17 @@ def test_forgetting_is_exact(stream: list[Report], number: int, after_step: int 
     others = [r for r in stream if r.number != number]
     own = sorted((r for r in stream if r.number == number), key=lambda r: r.step)
     left = [] if after_step is None else [r for r in own if r.step <= after_step]
-    for make in (lambda: ASHA(MIN, reduction=2), lambda: MedianStopping(MIN, min_trials=1)):
+    for make in (lambda: ASHA(MIN, reduction=2), lambda: ASHA(MIN, reduction=2, type="stop"),
+                 lambda: MedianStopping(MIN, min_trials=1), lambda: Hyperband(MIN), lambda: PBT(MIN, interval=2)):
         touched, clean = make(), make()
         for report in others + own:
-            touched.decide(report)
+            touched.decide(report, PEERS)
         touched.forget(number, after_step)
         for report in others + left:
-            clean.decide(report)
+            clean.decide(report, PEERS)
         for step in (1, 2, 5, 11, 30):
             probe = Report(99, step, 1.5)
-            assert touched.decide(probe) == clean.decide(probe)
+            assert touched.decide(probe, PEERS) == clean.decide(probe, PEERS)
 
 
 @pytest.mark.parametrize(("kind", "option", "value"), [
@@ -190,5 +217,5 @@ def test_options_that_make_no_sense(kind: type[ASHA], option: str, value: object
 def test_a_decision_is_quick(make: type[ASHA]) -> None:
     scheduler = make(MIN)
     stream = [r for seed in range(10) for r in reports(seed, trials=100, first=100 * seed)]
-    per_report_s = timeit.timeit(lambda: [scheduler.decide(r) for r in stream], number=1) / len(stream)
+    per_report_s = timeit.timeit(lambda: [scheduler.decide(r, PEERS) for r in stream], number=1) / len(stream)
     assert per_report_s < 200e-6  # 1 to 4 us on an idle machine

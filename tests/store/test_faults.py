@@ -57,7 +57,7 @@ def _check_whole(reader: Reader, study_id: int, seq: int) -> None:
     numbers = [row.number for row in reader.trials(study_id)]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) % 5 == 0, "a commit is whole or not there"
-    log = [(event.seq, event.kind, event.number) for event in reader.events(study_id, metric="loss")]
+    log = [(event.seq, event.kind, event.number) for event in reader.events(study_id, metrics=("loss",))]
     kinds = ("suggested", "reported", "returned")
     assert log == [(3 * n + i + 1, kind, n) for n in numbers for i, kind in enumerate(kinds)]
     assert reader.last_seq(study_id) == len(log) >= seq

@@ -68,7 +68,7 @@ def test_the_log_with_reports_has_one_event_per_report_of_that_metric(writer, re
     other = writer.create_study(study_row("other"))
     writer.metrics([MetricRow(trial_id(other, 0), name, 0, 0.0, 2, 0.5)])
     writer.commit(durable=False)
-    events = list(reader.events(study_id, metric=name))
+    events = list(reader.events(study_id, metrics=(name,)))
     assert [e.seq for e in events] == list(range(1, 3 * len(values) + 1))
     reports = [e for e in events if e.kind == "reported"]
     assert [(e.study_id, e.at, e.number) for e in reports] == [(study_id, 0.5, 3)] * len(values)
@@ -76,7 +76,7 @@ def test_the_log_with_reports_has_one_event_per_report_of_that_metric(writer, re
         step, metrics = json.loads(event.data)
         assert step == i
         assert metrics == pytest.approx({name: value}, rel=0, abs=0, nan_ok=True)
-    assert [e.kind for e in reader.events(study_id, metric="nosuch")].count("reported") == 0
+    assert [e.kind for e in reader.events(study_id, metrics=("nosuch",))].count("reported") == 0
 
 
 def test_the_log_with_reports_is_of_one_moment(writer, reader, study_id, event_row):
@@ -87,11 +87,11 @@ def test_the_log_with_reports_is_of_one_moment(writer, reader, study_id, event_r
         writer.commit(durable=False)
 
     write(range(1, _PAGE + 10))
-    events = reader.events(study_id, metric="loss")
+    events = reader.events(study_id, metrics=("loss",))
     first = next(events)
     write(range(_PAGE + 10, _PAGE + 20))
     assert len([first, *events]) == 2 * (_PAGE + 9)
-    assert len(list(reader.events(study_id, metric="loss"))) == 2 * (_PAGE + 19)
+    assert len(list(reader.events(study_id, metrics=("loss",)))) == 2 * (_PAGE + 19)
 
 
 def test_the_last_number_of_the_log_counts_reports(writer, reader, study_id, event_row, trial_row):

@@ -166,7 +166,7 @@ def test_a_grid_that_is_walked_ends_the_study() -> None:
 
 def test_a_scheduler_stops_trials_and_its_reasons_are_kept() -> None:
     log = MemoryLog()
-    controller = a_controller(log, scheduler="asha:min_steps=1,reduction=2")
+    controller = a_controller(log, scheduler="asha:min_steps=1,reduction=2,type=stop")
     verdicts: list[bool] = []
 
     def script(host: Host, job: Job) -> None:

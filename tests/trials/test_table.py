@@ -12,25 +12,28 @@ from hypothesis import strategies as st
 from velodrome.search.domains import Float
 from velodrome.search.history import History
 from velodrome.search.no_scheduler import NoScheduler
-from velodrome.search.scheduler import Scheduler
+from velodrome.search.scheduler import Peers, Scheduler
 from velodrome.search.space import Space
 from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.table import Policy, TrialTable
-from velodrome.types import Decision, Failure, FailureClass, Goal, Report, TrialState
+from velodrome.types import Action, Decision, Failure, FailureClass, Goal, Report, TrialState
+
+GO_ON, STOP, PAUSE = Action.CONTINUE, Action.STOP, Action.PAUSE
 
 
 class StopsBelow:
     """Stops a trial whose value is under a half; remembers what it saw."""
 
     needs_reports = True
+    pauses = False
 
     def __init__(self) -> None:
         self.seen: list[Report] = []
 
-    def decide(self, report: Report) -> Decision | None:
+    def decide(self, report: Report, peers: Peers) -> Decision | None:
         self.seen.append(report)
-        return Decision(not report.value >= 0.5, f"{report.value} against 0.5")
+        return Decision(GO_ON if report.value >= 0.5 else STOP, f"{report.value} against 0.5")
 
     def forget(self, number: int, after_step: int | None = None) -> None:
         after = -1 if after_step is None else after_step
@@ -86,8 +89,8 @@ def test_exactly_the_asked_number_of_trials_is_asked_for() -> None:
 def test_a_scheduler_decides_and_the_verdict_makes_the_trial_pruned() -> None:
     table = a_table()
     run(table, 0)
-    assert table.handle(ev.Reported(0, 1, {"accuracy": 0.7})) == [ev.Decide(0, False, "0.7 against 0.5")]
-    assert table.handle(ev.Reported(0, 2, {"accuracy": 0.2})) == [ev.Decide(0, True, "0.2 against 0.5")]
+    assert table.handle(ev.Reported(0, 1, {"accuracy": 0.7})) == [ev.Decide(0, Decision(GO_ON, "0.7 against 0.5"))]
+    assert table.handle(ev.Reported(0, 2, {"accuracy": 0.2})) == [ev.Decide(0, Decision(STOP, "0.2 against 0.5"))]
     assert table.handle(ev.Judged(0, "too low")) == [ev.Stop(0, "too low")]
     assert table.handle(ev.Reported(0, 3, {"accuracy": 0.9})) == [], "judged once"
     (save,) = table.handle(ev.Returned(0, {"accuracy": 0.9}, 3))
@@ -411,8 +414,8 @@ def _play(
         commands = table.handle(event)
         table.check()
         for command in commands:
-            if isinstance(command, ev.Decide) and command.stop:
-                happen(ev.Judged(command.number, command.reason))
+            if isinstance(command, ev.Decide) and command.decision.action is not GO_ON:
+                happen(ev.Judged(command.number, command.decision.reason, command.decision.action))
 
     for verb, pick in story:
         running = [n for n, t in table.live.items() if t.state is TrialState.RUNNING]

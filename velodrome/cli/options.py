@@ -15,6 +15,9 @@ from velodrome.cli.failures import STORE_GIVEN
 from velodrome.errors import UsageError, VeloError
 from velodrome.location import store_path
 
+EXECUTORS = ("process", "inline", "ray")
+EXECUTORS_HELP = "process (worker processes), inline (this one: for the debugger) or ray (a Ray cluster)."
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -81,11 +84,19 @@ def json_option(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def address_option(function: _F) -> _F:
+    """``--address``."""
+    return click.option(
+        "--address", shell_complete=complete_words("auto"), metavar="A",
+        help="With --executor ray: the cluster to join, auto or HOST:PORT.  [default: a Ray of our own, here]",
+    )(function)
+
+
 def run_options(function: _F) -> _F:
     """The options of every command that runs trials."""
     options = (
-        click.option("--executor", shell_complete=complete_words("process", "inline"), metavar="E",
-                     help="process (worker processes) or inline (this one: for the debugger)."),
+        click.option("--executor", shell_complete=complete_words(*EXECUTORS), metavar="E", help=EXECUTORS_HELP),
+        address_option,
         click.option("--workers", type=int, metavar="N", help="Trials at once.  [default: as many as fit]"),
         duration_option("--timeout", help="Stop after 90, 90s, 10m or 2h; resume goes on."),
         click.option("-q", "--quiet", is_flag=True, help="No progress line."),

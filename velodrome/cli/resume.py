@@ -25,7 +25,7 @@ from velodrome.cli.summary import conclude
 @click.pass_context
 def resume(
     ctx: click.Context, /, study: str, trials: int | None, objective: str | None, take_over: bool, store: Path,
-    as_json: bool, executor: str | None, workers: int | None, timeout: float | None, quiet: bool,
+    as_json: bool, executor: str | None, address: str | None, workers: int | None, timeout: float | None, quiet: bool,
     hung_after_s: float | None,
 ) -> None:
     """Go on with a study that was stopped, killed or finished.
@@ -44,7 +44,7 @@ def resume(
         started_at = time.monotonic()
         with prints_to_stderr():
             found = api.resume(
-                study, objective, trials=trials, store=store, executor=executor, workers=workers, timeout_s=timeout,
-                hung_after_s=hung_after_s, take_over=take_over, progress=not quiet,
+                study, objective, trials=trials, store=store, executor=executor, address=address, workers=workers,
+                timeout_s=timeout, hung_after_s=hung_after_s, take_over=take_over, progress=not quiet,
             )
         conclude(ctx, found, time.monotonic() - started_at, as_json=as_json)

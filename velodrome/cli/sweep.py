@@ -47,15 +47,16 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @json_option
 @click.pass_context
 def sweep(
-    ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, timeout: float | None,
-    quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
+    ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, address: str | None,
+    timeout: float | None, quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
 ) -> None:
     """Run a new study: search the hyperparameters of an objective.
 
     FILE is a Python file with the objective in it, `def train(trial)`; NAME says which where there are several.
     MODULE:NAME works as well. At the end the best trial is printed: its number, value and parameters.
 
-    With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes.
+    With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes. Where a -p gives
+    several values (lr=1e-4..1e-2:log, epochs=4..16, 'activation=tanh|relu'), those alone are searched.
     """
     from velodrome import api
     from velodrome.errors import UsageError
@@ -68,7 +69,8 @@ def sweep(
     started_at = time.monotonic()
     with prints_to_stderr():
         study = api.sweep(
-            objective, store=store, executor=executor or "process", timeout_s=timeout, progress=not quiet, **settings
+            objective, store=store, executor=executor or "process", address=address or "", timeout_s=timeout,
+            progress=not quiet, **settings,
         )
     conclude(ctx, study, time.monotonic() - started_at, as_json=as_json)
 

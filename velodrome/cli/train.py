@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, duration_option, json_option, store_option
+from velodrome.cli.options import (
+    EXECUTORS,
+    EXECUTORS_HELP,
+    address_option,
+    complete_words,
+    duration_option,
+    json_option,
+    store_option,
+)
 from velodrome.cli.output import note, prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.rl import settings
@@ -51,8 +59,9 @@ def settings_table() -> str:
 @setting_option
 @click.option("--name", metavar="STUDY", help="The study's name.  [default: ALGO-ENV]")
 @click.option("--resources", default="", metavar="R", help="What the run needs, such as 'cpus=2,gpu=1,memory=4GiB'.")
-@click.option("--executor", shell_complete=complete_words("process", "inline"), default="process", metavar="E",
-              help="process (a worker process) or inline (this one: for the debugger).")
+@click.option("--executor", shell_complete=complete_words(*EXECUTORS), default="process", metavar="E",
+              help=EXECUTORS_HELP)
+@address_option
 @duration_option("--timeout", help="Stop after 90, 90s, 10m or 2h; resume goes on.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress line.")
 @store_option
@@ -60,7 +69,7 @@ def settings_table() -> str:
 @click.pass_context
 def train(
     ctx: click.Context, /, algo: str, env: str, steps: int, given: tuple[str, ...], store: Path, as_json: bool,
-    timeout: float | None, quiet: bool, **options: Any,
+    address: str | None, timeout: float | None, quiet: bool, **options: Any,
 ) -> None:
     """Train an agent by reinforcement learning.
 
@@ -77,7 +86,8 @@ def train(
     started_at = time.monotonic()
     with prints_to_stderr():
         study = api.train(
-            algo, env, steps=steps, store=store, timeout_s=timeout, progress=not quiet, **options, **of_algo,
+            algo, env, steps=steps, store=store, address=address or "", timeout_s=timeout, progress=not quiet,
+            **options, **of_algo,
         )
     returns = [trial.value for trial in study.trials if trial.value is not None]
     if len(returns) > 1:

@@ -46,7 +46,7 @@ CREATE TABLE trials (
   id INTEGER PRIMARY KEY,          -- study_id * 1000000000 + number
   study_id INTEGER NOT NULL REFERENCES studies(id),
   number INTEGER NOT NULL,         -- from 0, without gaps
-  state TEXT NOT NULL,             -- waiting, running, completed, pruned, failed
+  state TEXT NOT NULL,             -- waiting, running, paused, completed, pruned, failed
   attempt INTEGER NOT NULL,        -- how often it was started
   value REAL,                      -- the goal's first metric
   score REAL,                      -- value, turned so that lower is better; NULL for NaN

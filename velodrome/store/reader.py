@@ -151,18 +151,18 @@ class Reader:
 
     # --- the log
 
-    def events(self, study_id: int, *, metric: str | None = None) -> Iterator[EventRow]:
+    def events(self, study_id: int, *, metrics: Sequence[str] = ()) -> Iterator[EventRow]:
         """A study's log in order.
 
         Args:
             study_id: The study.
-            metric: Merge the reports of this metric in, as events of kind ``reported`` with ``[step, {metric: value}]``
-                as data; all from one moment, so read them to the end without delay. Without one, reports are left out.
+            metrics: Merge the reports of these in, as events of kind ``reported`` with ``[step, {metric: value}]`` as
+                data; all from one moment, so read them to the end without delay. Without any, reports are left out.
 
         Raises:
             StoreError: If the store can't be read; while iterating, too.
         """
-        return read_log(self.path, study_id, metric)
+        return read_log(self.path, study_id, metrics)
 
     def last_seq(self, study_id: int) -> int:
         """The number of the last event or report in a study's log; 0 where it is empty.

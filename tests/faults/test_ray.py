@@ -1,0 +1,163 @@
+"""A Ray cluster of three nodes that loses one, actors that die, and a controller that is killed with its own Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray._private.authentication_test_utils import reset_auth_token_state
+from ray.cluster_utils import Cluster
+
+import velodrome
+from tests.support.campaign import check_whole, family, finished, kill9, rows, start, velo, wait_for, wait_until_gone
+from velodrome.trials.manager import Progress
+from velodrome.trials.ray_cluster import make_token
+
+pytestmark = pytest.mark.slow
+
+SLOW_TRIALS = """
+import time
+import velodrome as velo
+
+@velo.objective(velo.Space(x=velo.Float(0.0, 1.0), k=velo.Int(1, 5)), goal="minimize value")
+def train(trial):
+    first = 0
+    if trial.restore() is not None:
+        first = trial.restored_step + 1
+    for step in range(first, 4):
+        time.sleep(0.1)
+        trial.report(step, value=trial.params["x"] / (step + 1), twice=2.0 * trial.params["x"])
+        trial.checkpoint(step, {"step": step})
+    return trial.params["x"]
+"""
+ON_RAY = ("sweep", "train.py", "--name", "s", "--executor", "ray", "--workers", "2")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Three nodes of one core each, with a token."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "secret" / "token"))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    make_token()
+    reset_auth_token_state()  # Ray has read its settings already, where another test began one
+    made = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20,
+    })
+    for _ in range(2):
+        made.add_node(num_cpus=1, object_store_memory=100 << 20)
+    folder = made.head_node.get_session_dir_path()
+    yield made
+    made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+    monkeypatch.undo()
+    reset_auth_token_state()
+
+
+def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    victims = list(cluster.worker_nodes)[:1]
+
+    def kill_one(progress: Progress) -> None:
+        if victims and progress.finished >= 8:
+            cluster.remove_node(victims.pop(), allow_graceful=False)
+
+    study = velodrome.sweep(
+        str(tmp_path / "train.py"), trials=40, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=3,
+        executor="ray", address=cluster.address, progress=kill_one,
+    )
+    assert not victims
+    check_whole(tmp_path, 40)
+    assert rows(tmp_path, "select count(*) from events where kind = 'lost'") == [(1,)]
+    [(number,)] = rows(tmp_path, "select number from events where kind = 'lost'")
+    assert study.trial(number).state == "completed"
+    workers = {w for (w,) in rows(tmp_path, "select worker from trials")}
+    assert len(workers) == 3
+    assert "the worker's node" in rows(tmp_path, "select data from events where kind = 'lost'")[0][0]
+
+
+def test_code_travels_to_nodes_that_do_not_have_it_and_checkpoints_travel_back(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from velodrome.trials.shipping import Sources
+
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "neighbour.py").write_text("def value(x):\n    if x > 0.9: raise ValueError('too far')\n    return x\n")
+    (code / "train.py").write_text(
+        SLOW_TRIALS.replace("import time", "import time\nimport neighbour")
+        .replace('return trial.params["x"]', 'print("seen")\n    return neighbour.value(trial.params["x"])')
+    )
+    gather = Sources.of
+
+    def gather_and_forget(*args: Any) -> Sources:
+        sources = gather(*args)
+        shutil.rmtree(code)
+        return sources
+
+    monkeypatch.setattr(Sources, "of", gather_and_forget)
+    study = velodrome.sweep(
+        str(code / "train.py"), trials=12, sampler="random", seed=3, store=tmp_path / "velodrome.db", workers=2,
+        executor="ray", address=cluster.address, progress=False, breaker=0,
+    )
+    assert len(study.trials) == 12
+    failed = [t for t in study.trials if t.state == "failed"]
+    assert failed
+    assert all(t.params["x"] > 0.9 for t in failed)
+    assert failed[0].failure is not None
+    assert failed[0].failure.file == str(code / "neighbour.py")
+    assert failed[0].failure.code == "if x > 0.9: raise ValueError('too far')"
+    assert study.checkpoint(study.best) == {"step": 3}
+    assert study.row.objective == f"{code / 'train.py'}:train"
+    assert {p.name for p in (tmp_path / "velodrome.logs").glob("*/*.log")}
+
+
+def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    notes: list[str] = []
+    study = velodrome.sweep(
+        str(tmp_path / "train.py"), trials=40, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=5,
+        executor="ray", address=cluster.address, progress=lambda progress: notes.append(progress.note),
+    )
+    check_whole(tmp_path, 40)
+    assert any("2 of 5 workers wait for a place on the cluster (each asks for CPU 1" in note for note in notes)
+    reasons = [row["reason"] for row in study.query("select reason from decisions where action = 'plan'")]
+    assert any("can hold 3 of them" in reason for reason in reasons)
+
+
+def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    process = start(tmp_path, *ON_RAY, "--trials", "40")
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
+    assert process.poll() is None, process.communicate()
+    everybody = family(process)
+    assert len(everybody) > 6
+    kill9(process)
+    process.wait()
+    wait_until_gone(everybody, timeout_s=10)
+    assert not list(Path(tempfile.gettempdir()).glob(f"velo-ray-{process.pid}-*"))
+    code, _, err = velo(tmp_path, "resume", "s")
+    assert code == 0, err
+    check_whole(tmp_path, 40)
+
+
+def test_an_actor_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    process = start(tmp_path, *ON_RAY, "--trials", "20")
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
+    actors = [p for p in family(process) if p.is_running() and "RayWorker" in "".join(p.cmdline())]
+    assert actors, [p.cmdline()[:3] for p in family(process)]
+    os.kill(actors[0].pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert time.monotonic() - killed_at < 100
+    check_whole(tmp_path, 20)
+    assert rows(tmp_path, "select count(*) from events where kind = 'lost'")[0][0] >= 1
