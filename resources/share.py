@@ -71,6 +71,10 @@ class Share(Protocol):
         """Gives a slot back; its worker is gone. One that is not held any more is fine."""
         ...
 
+    def rename(self, study: str) -> None:
+        """The study has got its name; until then it goes by its objective's."""
+        ...
+
     def close(self) -> None:
         """Gives everything back. Can be called twice."""
         ...
@@ -89,6 +93,9 @@ class WholeShare:
     def release(self, slot: int) -> None:
         """Gives the slot up for good."""
         self._slots.pop(slot, None)
+
+    def rename(self, study: str) -> None:
+        """Nobody asks for its name."""
 
     def close(self) -> None:
         """Gives all of them up."""

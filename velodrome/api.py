@@ -58,6 +58,7 @@ def sweep(
     breaker: int = 5,
     timeout_s: float | None = None,
     keep_checkpoints: str | int = "best",
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Runs a new study to its end and returns it.
@@ -81,6 +82,7 @@ def sweep(
         timeout_s: Stop after so many seconds.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
     Raises:
@@ -90,11 +92,12 @@ def sweep(
     """
     check_trials(trials)
     options = Options(
-        executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints)
+        executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
+        priority=priority,
     )
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler) as (runner, reasons):
-        info = runner.describe()
+    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+        info = crew.runner.describe()
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = pick_seed(seed)
@@ -105,7 +108,7 @@ def sweep(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 space_json(space), info.ref, config_of(options, define_by_run=space is None), SystemClock.now(),
             ), default_name(info, space))
-            return run(runner, writer, row.name, trials, options, progress, reasons=reasons)
+            return run(crew, writer, row.name, trials, options, progress)
 
 
 def train(
@@ -121,6 +124,7 @@ def train(
     executor: str = "process",
     resources: str = "",
     timeout_s: float | None = None,
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
     **settings: Any,
 ) -> Study:
@@ -140,6 +144,7 @@ def train(
         executor: ``process`` or ``inline``.
         resources: What the run needs.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
+        priority: As for ``sweep``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
         settings: The algorithm's settings (``velodrome.rl.ppo_config``); others come from the environment's preset, or
             are at their defaults.
@@ -153,8 +158,13 @@ def train(
     return sweep(
         OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
         name=name, store=store, executor=executor, workers=workers, resources=resources, breaker=1,
-        timeout_s=timeout_s, progress=progress,
+        timeout_s=timeout_s, priority=priority, progress=progress,
     )
+
+
+def _label(objective: Callable[..., Any] | str) -> str:
+    """What a study is called while it has no name."""
+    return objective if isinstance(objective, str) else getattr(objective, "__name__", "study")
 
 
 def known_env(env: str) -> str:
@@ -217,12 +227,11 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler) as (runner, reasons):
-        check_space(row, runner.describe(), options)
+    with executor_for(source, options, row.sampler, row.name, progress) as crew:
+        check_space(row, crew.runner.describe(), options)
         with Writer(path) as writer:
             return run(
-                runner, writer, name, row.trials if trials is None else trials, options, progress, reasons=reasons,
-                take_over=take_over,
+                crew, writer, name, row.trials if trials is None else trials, options, progress, take_over=take_over
             )
 
 

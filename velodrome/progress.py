@@ -27,10 +27,20 @@ class ProgressLine:
         self._redraws = self._out.isatty()
         self._next_at = time.monotonic() + _EVERY_S
         self._drawn = False
+        self._told = ""
 
     def __call__(self, progress: Progress) -> None:
         """Shows it, unless it is too soon for another line."""
-        text = render(progress)
+        self._show(render(progress))
+
+    def tell(self, text: str) -> None:
+        """Shows something else, at once where it is new."""
+        if text != self._told and not self._redraws:
+            self._next_at = time.monotonic()
+        self._told = text
+        self._show(text)
+
+    def _show(self, text: str) -> None:
         if self._redraws:
             width = shutil.get_terminal_size().columns - 1
             self._drawn = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from velodrome.clock import SystemClock
 from velodrome.errors import Interrupted, StudyFailedError, UsageError, nearest
@@ -14,8 +16,10 @@ from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
-from velodrome.resources.inventory import Inventory
+from velodrome.resources.opening import Machine, find_machine, open_share
 from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.resources.share import Share
+from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
@@ -32,6 +36,8 @@ from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline")
 _NO_LIMIT = 1_000_000_000
+_LOOK_EVERY_S = 0.2
+"""How often a study that has no slot yet asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
     """
 
     executor: str = "process"
@@ -58,41 +65,77 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    priority: str = "normal"
+
+
+class Crew(NamedTuple):
+    """What runs a study's trials.
+
+    Attributes:
+        runner: The executor, with a worker for each slot that there was at the beginning.
+        reasons: Why there are so many, and where.
+        share: The study's part of the machine, which may grow and shrink.
+    """
+
+    runner: Executor
+    reasons: tuple[str, ...]
+    share: Share
 
 
 @contextmanager
 def executor_for(
-    source: ObjectiveSource, options: Options, sampler: str
-) -> Iterator[tuple[Executor, tuple[str, ...]]]:
-    """The executor that the options name, over what of the machine they ask for, and why that; gone at the end.
+    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False
+) -> Iterator[Crew]:
+    """The executor that the options name, on the study's share of the machine; both are gone at the end.
 
+    Where others use all of the machine, it waits for a first slot; with ``progress`` True it says so on stderr.
     A sampler that learns from results gets no trials queued ahead of them.
     """
+    if options.executor not in EXECUTORS:
+        raise UsageError(
+            "No such executor", given=repr(options.executor), allowed=", ".join(EXECUTORS),
+            hint=nearest(options.executor, EXECUTORS),
+        )
     prefetch = 1 if learns(sampler) else 8
-    planned = _plan(source, options)
-    runner: Executor
-    match options.executor:
-        case "process":
+    machine = find_machine()
+    planned = _plan(source, options, machine)
+    share, note = open_share(machine, planned, name, options.priority)
+    runner: Executor | None = None
+    try:
+        slots, few = _first_slots(share, len(planned.slots), show=progress is True)
+        if options.executor == "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            runner = ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
-        case "inline":
+            runner = ProcessExecutor(source, list(slots), prefetch=prefetch)
+        else:
             from velodrome.trials.inline_executor import InlineExecutor
 
-            runner = InlineExecutor(source, planned.slots[0])
-        case other:
-            raise UsageError(
-                "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
-            )
-    try:
-        yield runner, planned.reasons
+            runner = InlineExecutor(source, slots[0])
+        yield Crew(runner, (*planned.reasons, *filter(None, (few, note))), share)
     finally:
-        runner.close()
+        if runner is not None:
+            runner.close()
+        share.close()
 
 
-def _plan(source: ObjectiveSource, options: Options) -> Plan:
+def _first_slots(share: Share, wanted: int, *, show: bool) -> tuple[tuple[Slot, ...], str]:
+    """The slots to begin with, at least one, and why they are fewer than wanted, or ``""``."""
+    line = ProgressLine() if show else None
+    try:
+        while not (grant := share.update(wanted)).slots:
+            if line is not None:
+                line.tell(f"waiting for a place on this machine: {grant.waiting}  (velo resources)")
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        if line is not None:
+            line.close()
+    num = len(grant.slots)
+    return grant.slots, "" if num >= wanted else f"{num} of {wanted} to begin with: {grant.waiting}"
+
+
+def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
     """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
-    inventory, request = Inventory.detect(), ResourceRequest.parse(options.resources)
+    inventory, request = machine.inventory, ResourceRequest.parse(options.resources, machine.custom)
     if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
         request = replace(request, gpu_millis=AUTO_GPU)
     if options.executor != "inline":
@@ -102,14 +145,15 @@ def _plan(source: ObjectiveSource, options: Options) -> Plan:
 
 
 def run(
-    runner: Executor, writer: Writer, name: str, target: int, options: Options,
-    progress: bool | Callable[[Progress], None], *, reasons: Sequence[str], take_over: bool = False,
+    crew: Crew, writer: Writer, name: str, target: int, options: Options,
+    progress: bool | Callable[[Progress], None], *, take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it. ``reasons`` is why the workers are so many and where."""
+    """Takes control of the study, runs it, and returns it."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
+    crew.share.rename(controller.study.name)
     writer.update_study(controller.study.id, trials=target)
-    for reason in reasons:
+    for reason in crew.reasons:
         writer.decision(DecisionRow(
             controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
@@ -119,7 +163,7 @@ def run(
     )
     try:
         manager = Manager(
-            controller, runner, context, target=target, timeout_s=options.timeout_s,
+            controller, crew.runner, context, target=target, timeout_s=options.timeout_s,
             on_progress=line or (progress if callable(progress) else None), record_output=writer.artifact,
         )
         outcome = manager.run()
