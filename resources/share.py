@@ -7,7 +7,7 @@ The calling loop, in whoever runs the study's workers::
         for slot in new_in(grant.slots):        # a worker may be started on each slot that is new here,
             start_worker(slot)
         for back in grant.give_back:            # and is to be ended on each of these: best between two trials,
-            when_idle_or_at(back.by, end_worker, back.slot)     # and at ``by`` in the middle of one
+            when_idle_or_after(back.leave_s, end_worker, back.slot)     # and after so long in the middle of one
         for slot in gone_from(grant.slots):     # it was taken: its holder counted as dead, or the ledger is new
             end_worker(slot)
         for slot in ended_workers:              # once the worker's process group is gone
@@ -34,12 +34,13 @@ class GiveBack:
     Attributes:
         slot: Its index.
         reason: Who needs it and why, for a person to read.
-        by: Until when a running trial may go on, in seconds since the epoch; a worker between two trials ends at once.
+        leave_s: How long a running trial may go on, counted from when it was asked back; a worker between two trials
+            ends at once.
     """
 
     slot: int
     reason: str
-    by: float
+    leave_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class LedgerShare:
         """What the study may use now; see ``share.Share``."""
         now = self._clock.monotonic()
         try:
+            wanted = min(wanted, self._applicant.workers)
             due = self._is_contended and now >= self._next_at
             if self._ledger.has_changed() or wanted != self._wanted or due or self._unready:
                 self._wanted = wanted
@@ -159,7 +160,7 @@ class LedgerShare:
 
     def _grant(self) -> Grant:
         back = [
-            GiveBack(self._slots[token].index, lease.back_reason, lease.back_by)
+            GiveBack(self._slots[token].index, lease.back_reason, self._ledger.settings.rules.grace_s)
             for token, lease in self._leases.items() if lease.back_by is not None and token in self._slots
         ]
         slots = sorted(self._slots.values(), key=lambda slot: slot.index)

@@ -45,7 +45,11 @@ class TrialLike(Protocol):
 
     @property
     def should_stop(self) -> bool:
-        """Whether the trial is not worth going on with."""
+        """Whether the trial is to end here."""
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it is to make a checkpoint now, which ends it for the time being."""
 
 
 class Learning(Protocol):
@@ -135,9 +139,9 @@ class Training:
                 speed = (steps - reported_steps) / max(now - reported_at, 1e-9)
                 trial.report(steps, {**figures, "steps_per_s": speed})
                 reported_at, reported_steps = now, steps
-                if trial.should_stop:
+                if not trial.preempted and trial.should_stop:
                     raise Pruned(f"stopped at step {steps}")
-            if is_last or now - saved_at >= wait_s:
+            if is_last or now - saved_at >= wait_s or trial.preempted:
                 trial.checkpoint(steps, self.state())
                 saved_at = time.monotonic()
                 wait_s = max(run.checkpoint_s, _CHECKPOINT_SHARE * (saved_at - now)) if run.checkpoint_s else 0.0

@@ -34,6 +34,8 @@ class Trial:
         stop_step: The step of the report that it was judged by.
         losses: How often its worker died.
         errors: How often its objective failed.
+        hangs: How often it was ended because nothing was heard of it.
+        batch_divisor: By how much its batches are divided, since it ran out of memory: 1, 2, 4, ...
         failure: Why it failed last.
         reason: Why it is in this state, in a sentence, where there is more to say than the state.
         checkpoints: What it can go on from, oldest first.
@@ -53,6 +55,8 @@ class Trial:
     stop_step: int | None = None
     losses: int = 0
     errors: int = 0
+    hangs: int = 0
+    batch_divisor: int = 1
     failure: Failure | None = None
     reason: str = ""
     checkpoints: tuple[Saved, ...] = ()
@@ -183,6 +187,22 @@ class Lost(NamedTuple):
     message: str
 
 
+class Preempted(NamedTuple):
+    """The trial gave its place to another study or user, and is none the worse."""
+
+    number: int
+    reason: str
+
+
+class Noted(NamedTuple):
+    """The trial's process decided something by itself (its device, its precision); stored as a decision."""
+
+    number: int
+    by: str
+    action: str
+    reason: str
+
+
 class GivenBack(NamedTuple):
     """The trial was handed to a worker and has no end: the study was interrupted, or another place came free sooner.
 
@@ -201,14 +221,14 @@ class Closed(NamedTuple):
 
 Event = (
     Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Checkpointed | Restored | Judged
-    | Returned | Quit | Failed | Lost | GivenBack | Closed
+    | Returned | Quit | Failed | Lost | Preempted | Noted | GivenBack | Closed
 )
 
 EVENTS: dict[str, type[Any]] = {
     "opened": Opened, "suggested": Suggested, "exhausted": Exhausted, "launched": Launched,
     "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "checkpointed": Checkpointed,
     "restored": Restored, "judged": Judged, "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost,
-    "given_back": GivenBack, "closed": Closed,
+    "preempted": Preempted, "noted": Noted, "given_back": GivenBack, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
 
@@ -228,6 +248,7 @@ class Launch(NamedTuple):
     params: Params
     checkpoints: tuple[Kept, ...] = ()
     """What it can go on from, the newest first."""
+    batch_divisor: int = 1
 
 
 class Stop(NamedTuple):
@@ -259,6 +280,14 @@ class Discard(NamedTuple):
     path: str
 
 
+class Note(NamedTuple):
+    """Store what was decided about the trial, and why."""
+
+    number: int
+    action: str
+    reason: str
+
+
 class Save(NamedTuple):
     """Store the trial as it now stands."""
 
@@ -271,4 +300,4 @@ class Abort(NamedTuple):
     reason: str
 
 
-Command = Suggest | Launch | Stop | Decide | Forget | Discard | Save | Abort
+Command = Suggest | Launch | Stop | Decide | Forget | Discard | Note | Save | Abort

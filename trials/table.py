@@ -8,7 +8,8 @@ The life of a trial::
     Suggested -> WAITING -> Launched -> RUNNING -> Returned -> COMPLETED, PRUNED (if told to stop), FAILED (NaN)
                     ^                      |-----> Quit     -> PRUNED
                     |                      |-----> Failed   -> FAILED, or again if retries are left
-                    +--- Lost, GivenBack --+
+                    +--- Lost, Preempted, -+
+                         GivenBack
 
 A trial that is started again goes on from its last checkpoint where it has one (``Checkpointed``, ``Restored``): what
 it had reported up to there stays, in its rows and in the scheduler.
@@ -39,12 +40,17 @@ class Policy:
         retries: How often a trial whose objective failed is started again.
         max_losses: How often a trial may lose its worker before it counts as failed. Losses are nobody's fault, but
             a trial that takes its worker down every time must not run for ever.
+        max_hangs: How often a trial of which nothing is heard is started again; not counted among its retries.
+        halvings: How often a trial that runs out of memory is started again with half the batch, not counted among its
+            retries; 0 where the objective does not know how.
         breaker: The study stops when its first so many trials all fail alike; 0 for never.
         keep_checkpoints: Of which finished trials a checkpoint stays; see ``Retention``.
     """
 
     retries: int = 0
     max_losses: int = 10
+    max_hangs: int = 2
+    halvings: int = 0
     breaker: int = 5
     keep_checkpoints: str = "best"
 
@@ -76,7 +82,8 @@ class TrialTable:
             ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
             ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
             ev.Judged: self._judged, ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed,
-            ev.Lost: self._lost, ev.GivenBack: self._given_back, ev.Closed: _nothing,
+            ev.Lost: self._lost, ev.Preempted: self._preempted, ev.Noted: _nothing, ev.GivenBack: self._given_back,
+            ev.Closed: _nothing,
         }
 
     @property
@@ -96,7 +103,7 @@ class TrialTable:
         if self.counts[TrialState.WAITING]:
             trial = next(t for t in self.live.values() if t.state is TrialState.WAITING)
             kept = tuple(Kept(c.step, c.path, c.sha256) for c in reversed(trial.checkpoints))
-            return ev.Launch(trial.number, trial.attempt + 1, trial.params, kept)
+            return ev.Launch(trial.number, trial.attempt + 1, trial.params, kept, trial.batch_divisor)
         if self.next_number < self.target and not self.exhausted:
             return ev.Suggest(self.next_number)
         return None
@@ -148,6 +155,8 @@ class TrialTable:
         trial = self.live[event.number]
         trial.attempt += 1
         trial.worker, trial.device, trial.reason = event.worker, event.device, ""
+        if trial.failure is not None and trial.failure.kind is FailureClass.PREEMPTED:
+            trial.failure = None
         self._move(trial, TrialState.RUNNING)
         if trial.stop_reason:  # judged at or before the checkpoint that it goes on from
             return [ev.Save(trial), ev.Stop(trial.number, trial.stop_reason)]
@@ -248,6 +257,13 @@ class TrialTable:
         message = f"lost its worker {trial.losses} times, last: {event.message}"
         return self._fail(trial, Failure(FailureClass.LOST, message))
 
+    def _preempted(self, event: ev.Preempted) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        trial.failure = Failure(FailureClass.PREEMPTED, event.reason)
+        return self._wait_again(trial, f"gave its place away: {event.reason}")
+
     def _given_back(self, event: ev.GivenBack) -> list[Command]:
         trial = self.live.get(event.number)
         if trial is None:
@@ -281,8 +297,15 @@ class TrialTable:
 
     def _fail(self, trial: Trial, failure: Failure) -> list[Command]:
         trial.failure = failure
+        if failure.kind is FailureClass.HUNG and trial.hangs < self.policy.max_hangs:
+            trial.hangs += 1
+            return self._wait_again(trial, f"start {trial.hangs + 1} of {self.policy.max_hangs + 1}: {failure.message}")
+        if failure.kind is FailureClass.OOM and trial.batch_divisor < 2**self.policy.halvings:
+            trial.batch_divisor *= 2
+            reason = f"its batches are cut into {trial.batch_divisor}, after: {failure.message}"
+            return [ev.Note(trial.number, "halve batch", reason), *self._wait_again(trial, reason)]
         trial.errors += 1
-        if trial.errors <= self.policy.retries and failure.kind is not FailureClass.LOST:
+        if trial.errors <= self.policy.retries and failure.kind not in _NO_RETRY:
             discards: list[Command] = []
             if failure.kind is FailureClass.DIVERGED:  # its checkpoints may hold what made it diverge
                 discards = _discards([(trial.number, c) for c in trial.checkpoints])
@@ -317,6 +340,10 @@ class TrialTable:
             self._breaker = None
             return False
         return len(self._breaker) >= self.policy.breaker
+
+
+_NO_RETRY = (FailureClass.LOST, FailureClass.HUNG)
+"""These have been started again often enough."""
 
 
 def _discards(dropped: Dropped) -> list[Command]:

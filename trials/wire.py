@@ -18,7 +18,7 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params, checkpoints)"""
+"""(JOB, number, attempt, seed, params, checkpoints, batch_divisor)"""
 ANSWER = 2
 """(ANSWER, value): to ASK_STOP or ASK_PARAM"""
 REFUSAL = 3
@@ -27,6 +27,8 @@ REFUSAL = 3
 # controller -> worker, on the control socket
 STOP = 10
 """(STOP, number, reason)"""
+PREEMPT = 11
+"""(PREEMPT, number, reason, last_call_s): seconds from now after which a report ends the trial"""
 
 # worker -> controller
 READY = 20
@@ -46,13 +48,15 @@ ASK_STOP = 26
 ASK_PARAM = 27
 """(ASK_PARAM, number, name, domain)"""
 DONE = 28
-"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit or Failed event"""
+"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit, Failed or Preempted event"""
 UNSTARTED = 29
 """(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
 CHECKPOINTED = 30
 """(CHECKPOINTED, number, step, path, sha256, size_bytes)"""
 RESTORED = 31
 """(RESTORED, number, step, skipped)"""
+NOTED = 32
+"""(NOTED, number, by, action, reason)"""
 
 # controller -> launcher
 SOURCE = 40
@@ -61,6 +65,8 @@ SPAWN = 41
 """(SPAWN, key, Slot, StudyContext or None), in a frame of its own, with three file descriptors"""
 KILL = 42
 """(KILL, key)"""
+TERMINATE = 43
+"""(TERMINATE, key)"""
 
 # launcher -> controller
 STARTED = 50

@@ -27,6 +27,7 @@ from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.objective import PackedObjective
+from velodrome.trials.preemption import Preemption
 from velodrome.trials.running import run_trial
 from velodrome.trials.wire import Wire
 from velodrome.trials.worker_link import WorkerLink, end_group
@@ -74,6 +75,8 @@ def _run(
         link.tell(done)
     if link.stops:
         link.stops.pop(job.number, None)
+    if link.preemptions:
+        link.preemptions.pop(job.number, None)
 
 
 def _load(source: PackedObjective, link: WorkerLink) -> Objective:
@@ -164,8 +167,11 @@ class _Watcher(threading.Thread):
     def _watch(self, wait: Callable[[float], list[tuple[int, int]]]) -> None:
         while True:
             if wait((_TICK_S if self.running is not None else _IDLE_TICK_S) * 1000):
-                for _, number, reason in self._control.receive():
-                    self._link.stops[number] = reason
+                for kind, number, reason, *more in self._control.receive():
+                    if kind == wire.PREEMPT:
+                        self._link.preemptions[number] = Preemption(reason, time.monotonic() + more[0])
+                    else:
+                        self._link.stops[number] = reason
                 if self._control.at_end:
                     end_group()
             self._link.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def sweep(
     breaker: int = 5,
     timeout_s: float | None = None,
     keep_checkpoints: str | int = "best",
+    hung_after_s: float | None = None,
     priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
@@ -82,6 +84,7 @@ def sweep(
         timeout_s: Stop after so many seconds.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        hung_after_s: After how long without a sign of life a trial is started again; by default learnt from the trials.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
@@ -93,11 +96,12 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        priority=priority,
+        hung_after_s=hung_after_s, priority=priority,
     )
     source = ObjectiveSource.of(objective)
     with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
         info = crew.runner.describe()
+        options = replace(options, on_oom=info.on_oom)
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = pick_seed(seed)
@@ -191,6 +195,7 @@ def resume(
     executor: str | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    hung_after_s: float | None = None,
     take_over: bool = False,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
@@ -204,6 +209,7 @@ def resume(
         executor: Another executor than before.
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
+        hung_after_s: Another such limit than before.
         take_over: Take the study from a controller on another host, which can't be asked whether it still runs (a
             container that is gone). Only when you know that it does not.
         progress: As for ``sweep``.
@@ -219,7 +225,8 @@ def resume(
     with Reader(path) as reader:
         row = reader.study(name)
     config = json.loads(row.config)
-    config |= {key: value for key, value in (("executor", executor), ("workers", workers)) if value is not None}
+    given = {"executor": executor, "workers": workers, "hung_after_s": hung_after_s}
+    config |= {key: value for key, value in given.items() if value is not None}
     options = Options(**{**config, "timeout_s": timeout_s})
     if objective is None and not row.objective:
         raise ObjectiveError(

@@ -102,6 +102,14 @@ class Pruned(Exception):  # noqa: N818 - it is a verdict, not an error
     """Raised by an objective, or by ``trial.report``, to end a trial that is not worth going on with."""
 
 
+class Preempted(BaseException):
+    """Raised by ``trial.checkpoint`` or ``trial.report`` in a trial that is to give its place to another.
+
+    Not an ``Exception``, so that an objective that catches those does not hold it up. The trial goes on later from its
+    last checkpoint.
+    """
+
+
 class Diverged(Exception):  # noqa: N818 - it is a verdict, not an error
     """Raised by an objective whose training has left the finite numbers; the message names the first bad tensor."""
 

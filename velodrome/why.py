@@ -19,7 +19,7 @@ from velodrome.search.registry import learns
 from velodrome.store.reader import Reader
 from velodrome.types import Failure, FailureClass, Goal, Params, ParamValue, TrialState
 
-_ENDS = ("returned", "quit", "failed", "lost", "given_back")
+_ENDS = ("returned", "quit", "failed", "lost", "preempted", "given_back")
 _MAX_NUMBERS = 10
 """How many trials of a group are named."""
 
@@ -217,6 +217,8 @@ def _sentence(kind: str, data: list[Any], attempt: int) -> str:
             return f"failed: {failure['message']}"
         case "lost", [message, *_]:
             return f"lost: {message}"
+        case "preempted", [reason, *_]:
+            return f"gave its place away: {reason}"
         case "given_back", _:
             return "did not get to its end, and waits again"
         case _:

@@ -18,7 +18,7 @@ from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.opening import Machine, find_machine, open_share
 from velodrome.resources.request import AUTO_GPU, ResourceRequest
-from velodrome.resources.share import Share
+from velodrome.resources.share import Share, WholeShare
 from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
@@ -29,12 +29,15 @@ from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline")
+_MAX_HALVINGS = 6
+"""A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
 _NO_LIMIT = 1_000_000_000
 _LOOK_EVERY_S = 0.2
 """How often a study that has no slot yet asks for one."""
@@ -54,6 +57,8 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
+        on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
     """
 
@@ -65,6 +70,8 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    hung_after_s: float | None = None
+    on_oom: str = "fail"
     priority: str = "normal"
 
 
@@ -80,6 +87,11 @@ class Crew(NamedTuple):
     runner: Executor
     reasons: tuple[str, ...]
     share: Share
+
+    @property
+    def elastic(self) -> LeasedShare | None:
+        """The share as the manager looks at it; None where it stays what it is."""
+        return None if self.runner.runs_here or isinstance(self.share, WholeShare) else LeasedShare(self.share)
 
 
 @contextmanager
@@ -165,6 +177,7 @@ def run(
         manager = Manager(
             controller, crew.runner, context, target=target, timeout_s=options.timeout_s,
             on_progress=line or (progress if callable(progress) else None), record_output=writer.artifact,
+            share=crew.elastic, hung_after_s=options.hung_after_s,
         )
         outcome = manager.run()
     finally:
@@ -178,7 +191,10 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     row = writer.claim_study(name, Owner.current(), force=take_over)
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
-    policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
+    policy = Policy(
+        options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints,
+        halvings=_MAX_HALVINGS if options.on_oom == "halve" else 0,
+    )
     table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:

@@ -35,7 +35,7 @@ class FakeTrial:
     ) -> None:
         self.params, self.seed, self.device = params, seed, "cpu"
         self.saved, self.reports = saved, list[tuple[int, dict[str, float]]]()
-        self.should_stop = False
+        self.should_stop = self.preempted = False
         self._stop_at = stop_at
 
     def report(self, step: int, metrics: Mapping[str, Any], /) -> None:

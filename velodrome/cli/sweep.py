@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, json_option, run_options, store_option
+from velodrome.cli.options import complete_words, hung_option, json_option, run_options, store_option
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.cli.train import setting_option
@@ -38,6 +38,7 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--env", metavar="ID", help="Sweep an algorithm of reinforcement learning: the environment to train in.")
 @click.option("--steps", type=int, default=100_000, show_default=True, metavar="N",
               help="With --env: environment steps of each trial.")
+@hung_option
 @setting_option
 @run_options
 @store_option
