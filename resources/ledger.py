@@ -17,10 +17,9 @@ from velodrome.clock import Clock, SystemClock
 from velodrome.errors import StoreError, UsageError
 from velodrome.resources import amounts as am
 from velodrome.resources.amounts import Amounts
-from velodrome.resources.books import Books
 from velodrome.resources.decide import decide
 from velodrome.resources.demand import Demand
-from velodrome.resources.fair_share import entry_usage
+from velodrome.resources.entry import entry
 from velodrome.resources.holder import Holder, Life
 from velodrome.resources.ledger_file import explained, open_writable
 from velodrome.resources.ledger_place import Place
@@ -195,29 +194,19 @@ class Ledger:
                 raise
 
     def _want(self, rows: Rows, id_: int, wanted: int) -> None:
-        """A study says what it wants. Whoever was content until now pays for entering (``entry_usage``)."""
-        sharer, state = rows.sharers[id_], rows.state()
+        """A study says what it wants. Whoever was content until now pays for entering (``entry``)."""
+        sharer = rows.sharers[id_]
         if wanted == sharer.wanted:
             return
-        books = Books(state, state.leases)
-        if wanted > books.counts[id_]:
-            mates = [s for s in state.sharers if s.tenant == sharer.tenant]
-            if all(s.wanted <= books.counts[s.id] for s in mates):
-                others = [
-                    (books.share_of_tenant(t.name), t.usage / t.weight) for t in state.tenants.values()
-                    if t.name != sharer.tenant
-                ]
-                tenant = rows.tenants[sharer.tenant]
-                rows.tenants[tenant.name] = replace(tenant, usage=entry_usage(tenant.usage, tenant.weight, others))
-                rows.touched_tenants[tenant.name] = None
-            if sharer.wanted <= books.counts[id_]:
-                held = [(books.share_of_sharer(s.id), s.usage) for s in mates if s.id != id_]
-                sharer = replace(sharer, usage=entry_usage(sharer.usage, 1.0, held), since=rows.now)
-                rows.touched_sharers[id_] = None
+        paid = entry(rows.state(), id_, wanted)
+        if paid.of_tenant is not None:
+            rows.tenants[sharer.tenant] = replace(rows.tenants[sharer.tenant], usage=paid.of_tenant)
+            rows.touched_tenants[sharer.tenant] = None
+        if paid.of_sharer is not None:
+            sharer = replace(sharer, usage=paid.of_sharer, since=rows.now)
+            rows.touched_sharers[id_] = None
         rows.sharers[id_] = replace(sharer, wanted=wanted)
-        self._conn.execute(
-            "UPDATE sharers SET wanted = ?, since = ? WHERE id = ?", (wanted, rows.sharers[id_].since, id_)
-        )
+        self._conn.execute("UPDATE sharers SET wanted = ?, since = ? WHERE id = ?", (wanted, sharer.since, id_))
 
     def _decide(self, rows: Rows, id_: int) -> Held:
         """Decides for all, writes it down, and returns what the study holds."""

@@ -11,10 +11,9 @@ from velodrome.resources.amounts import Amounts
 from velodrome.resources.books import Books
 from velodrome.resources.decide import Decision, decide
 from velodrome.resources.demand import Demand
-from velodrome.resources.fair_share import decayed, entry_usage
+from velodrome.resources.entry import entry
+from velodrome.resources.fair_share import decayed
 from velodrome.resources.state import Lease, Priority, Rules, Sharer, State, Tenant
-
-EVER = 1e12
 
 
 @dataclass
@@ -37,7 +36,6 @@ class Machine:
     used: Counter[str] = field(default_factory=Counter)
     moves: int = 0
     next_token: int = 1
-    asked_at: dict[int, float] = field(default_factory=dict)
 
     def state(self) -> State:
         return State(
@@ -59,15 +57,12 @@ class Machine:
         return id_
 
     def want(self, id_: int, wanted: int) -> None:
-        books = Books(self.state(), self.leases.values())
-        sharer = self.sharers[id_]
-        content = all(s.wanted <= books.counts[s.id] for s in self.sharers.values() if s.tenant == sharer.tenant)
-        if content and wanted > books.counts[id_]:
-            tenant = self.tenants[sharer.tenant]
-            others = [(books.share_of_tenant(t.name), t.usage / t.weight) for t in self.tenants.values()
-                      if t is not tenant]
-            self.tenants[tenant.name] = replace(tenant, usage=entry_usage(tenant.usage, tenant.weight, others))
-        self.sharers[id_] = replace(self.sharers[id_], wanted=wanted)
+        paid, sharer = entry(self.state(), id_, wanted), self.sharers[id_]
+        if paid.of_tenant is not None:
+            self.tenants[sharer.tenant] = replace(self.tenants[sharer.tenant], usage=paid.of_tenant)
+        if paid.of_sharer is not None:
+            sharer = replace(sharer, usage=paid.of_sharer, since=self.now)
+        self.sharers[id_] = replace(sharer, wanted=wanted)
 
     def leave(self, id_: int) -> None:
         self.want(id_, 0)

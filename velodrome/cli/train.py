@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, duration_option, json_option, store_option
+from velodrome.cli.options import complete_words, duration_option, json_option, priority_option, store_option
 from velodrome.cli.output import note, prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.rl import settings
@@ -53,6 +53,7 @@ def settings_table() -> str:
 @click.option("--resources", default="", metavar="R", help="What the run needs, such as 'cpus=2,gpu=1,memory=4GiB'.")
 @click.option("--executor", shell_complete=complete_words("process", "inline"), default="process", metavar="E",
               help="process (a worker process) or inline (this one: for the debugger).")
+@priority_option
 @duration_option("--timeout", help="Stop after 90, 90s, 10m or 2h; resume goes on.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress line.")
 @store_option
