@@ -3,8 +3,8 @@
     python benchmarks/sharing.py             # everything, about two minutes
     python benchmarks/sharing.py --seconds 30 --quantum 5
 
-Two studies with endless trials of about 0.2 s, of tenants with weights 3 and 1, both of which could use two cores. Their
-processes are told that the machine has two cores. What counts is processor time: each trial measures its own, and those
+Two studies with endless trials of about 0.2 s, of tenants with weights 3 and 1, both of which could use two cores. The
+processes are told that there are two. What counts is processor time: each trial measures its own, and those
 that ended within the window are added up. Then the ledger by itself: what one call costs while nothing changes, while
 somebody waits, and when something is written; and what that is for each trial of a sweep.
 """
