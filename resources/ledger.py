@@ -105,13 +105,19 @@ class Ledger:
             self._want(rows, sharer, wanted)
             return self._decide(rows, sharer)
 
-    def release(self, sharer: int, token: int) -> None:
-        """A study gives a lease back; one that it does not hold (any more) is left alone."""
+    def release(self, sharer: int, token: int) -> Held | None:
+        """A study gives a lease back; one that it does not hold (any more) is left alone.
+
+        Returns:
+            What it holds now, as ``update`` does.
+        """
         with self._transaction() as rows:
+            if sharer not in rows.sharers:
+                return None
             lease = rows.leases.get(token)
             if lease is not None and lease.sharer == sharer:
                 self._drop_lease(rows, lease)
-                self._decide(rows, sharer)
+            return self._decide(rows, sharer)
 
     def leave(self, sharer: int) -> None:
         """A study ends: what it held goes to the others at once."""

@@ -65,7 +65,7 @@ def read_settings(path: Path) -> Settings:
     """
     try:
         text = path.read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("The settings for sharing can't be read", given=f"{path}: {error}") from None

@@ -111,9 +111,9 @@ class LedgerShare:
         token = next((token for token, held in self._slots.items() if held.index == slot), None)
         if token is not None:
             del self._slots[token]
-            self._leases.pop(token, None)
-            self._ledger.release(self._id, token)
-            self._next_at = 0.0
+            held = self._ledger.release(self._id, token)
+            if held is not None:
+                self._take(held)
 
     def rename(self, study: str) -> None:
         """The study has got its name."""
