@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from velodrome.errors import UsageError
 from velodrome.resources.gpus import Gpu
 from velodrome.resources.inventory import Inventory
+from velodrome.resources.packing import memory_part
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.slots import Slot
 
@@ -93,9 +94,10 @@ def slot(index: int, threads: int, inventory: Inventory, request: ResourceReques
         gpus: The GPUs that are the worker's, none for the CPU.
     """
     if gpus:
+        part = memory_part(request, min(gpu.memory_bytes for gpu in gpus))
         return Slot(
             index, threads, "cuda", "cuda:" + ",".join(str(gpu.index) for gpu in gpus),
-            {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}, request.memory_bytes,
+            {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}, request.memory_bytes, part,
         )
     env = {"CUDA_VISIBLE_DEVICES": ""} if inventory.gpus else {}
     limit_bytes = request.memory_bytes or int(inventory.memory_bytes * _MEMORY_LIMIT_SHARE)

@@ -152,12 +152,6 @@ class Ledger:
 
     # --- measured peaks of GPU memory
 
-    def peak(self, kind: str) -> int | None:
-        """The most GPU memory, in bytes, that a kind of trial was seen to use; None where none was seen."""
-        with self._errors("reading it"):
-            row = self._conn.execute("SELECT bytes FROM peaks WHERE kind = ?", (kind,)).fetchone()
-        return None if row is None else int(row[0])
-
     def note_peak(self, kind: str, bytes_: int) -> None:
         """Takes note of what a trial of a kind used at most."""
         with self._errors("writing"), self._lock:

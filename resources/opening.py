@@ -11,6 +11,7 @@ from velodrome.resources.allocator import Plan
 from velodrome.resources.demand import Demand
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.ledger import Ledger
+from velodrome.resources.ledger_file import open_readonly
 from velodrome.resources.ledger_place import Place, find
 from velodrome.resources.nested import inherited
 from velodrome.resources.settings import read_settings
@@ -53,7 +54,9 @@ def find_machine(environ: Mapping[str, str] | None = None) -> Machine:
     return Machine(replace(inventory, gpus=gpus), place, read_settings(place.settings).custom)
 
 
-def open_share(machine: Machine, planned: Plan, study: str, priority: str = Priority.NORMAL) -> tuple[Share, str]:
+def open_share(
+    machine: Machine, planned: Plan, study: str, priority: str = Priority.NORMAL, threads: int | None = None
+) -> tuple[Share, str]:
     """The study's share, and a sentence on it for the record, or ``""``.
 
     Args:
@@ -61,6 +64,7 @@ def open_share(machine: Machine, planned: Plan, study: str, priority: str = Prio
         planned: The workers that it would have by itself.
         study: Its name.
         priority: Its class.
+        threads: How many threads each worker is to have, whoever else is there; None for as many as fit.
 
     Raises:
         UsageError: If there is no such class, or one trial asks for more than the machine has.
@@ -86,11 +90,23 @@ def open_share(machine: Machine, planned: Plan, study: str, priority: str = Prio
     try:
         return LedgerShare(ledger, Applicant(
             tenant_of_this_process(), study, chosen, planned.request, inventory, workers,
-            max(slot.threads for slot in planned.slots),
+            max(slot.threads for slot in planned.slots), threads is not None,
         )), ""
     except BaseException:
         ledger.close()
         raise
+
+
+def known_peak(machine: Machine, kind: str) -> int | None:
+    """The most GPU memory that trials of a kind were seen to use, in bytes; None where none was seen, or can't be."""
+    conn = open_readonly(machine.place.path) if machine.place is not None else None
+    if conn is None or machine.place is None:
+        return None
+    try:
+        row = conn.execute("SELECT bytes FROM peaks WHERE kind = ?", (kind,)).fetchone()
+    finally:
+        conn.close()
+    return None if row is None else int(row[0])
 
 
 def check_priority(priority: str) -> Priority:

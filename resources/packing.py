@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,20 +20,24 @@ from velodrome.resources.request import ResourceRequest
 _WHOLE = 1000
 _USABLE = 9, 10
 """Of the free memory: the rest is for CUDA's own needs and for fragmentation."""
+_CONTEXT_BYTES = 512 << 20
 MAX_SHARERS = 16
 """More trials than this gain nothing from sharing a GPU, however little memory they need."""
 
 
-def kind_of(code: bytes, shapes: Mapping[str, Sequence[int]], batch: int, dtype: str) -> str:
-    """The name of a kind of trial: those of one kind need the same memory.
+def kind_of(
+    code: bytes, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 0, dtype: str = ""
+) -> str:
+    """The name of a kind of trial: those of one kind need the same memory, as far as that is known.
 
     Args:
         code: The objective's source.
-        shapes: Of the parameters, by name.
-        batch: Examples in a step.
-        dtype: Of the activations, such as ``"bfloat16"``.
+        shapes: Of the parameters, by name, where they are the same for all trials.
+        batch: Examples in a step, likewise.
+        dtype: Of the activations, such as ``"bfloat16"``, likewise.
     """
-    known = [hashlib.sha256(code).hexdigest(), sorted((name, list(s)) for name, s in shapes.items()), batch, dtype]
+    sizes = sorted((name, list(shape)) for name, shape in (shapes or {}).items())
+    known = [hashlib.sha256(code).hexdigest(), sizes, batch, dtype]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
 
 
@@ -57,11 +62,40 @@ def packed(request: ResourceRequest, gpus: Sequence[Gpu], peak_bytes: int | None
     return replace(request, gpu_millis=_WHOLE // sharers)
 
 
-def memory_fraction(gpu_millis: int) -> float:
-    """The part of a GPU's memory that a trial's allocator is held to; 1.0 where it has the GPU to itself."""
-    if gpu_millis <= 0 or gpu_millis >= _WHOLE:
+def memory_part(request: ResourceRequest, memory_bytes: int) -> float:
+    """The part of a GPU's memory that a trial's allocator is held to; 1 where it has the GPU to itself.
+
+    Args:
+        request: What the trial asks for: its part of the GPU, or more memory than that where it says so.
+        memory_bytes: The GPU's memory.
+    """
+    if request.gpu_millis <= 0 or request.gpu_millis >= _WHOLE:
         return 1.0
-    return gpu_millis / _WHOLE * _USABLE[0] / _USABLE[1]
+    usable = request.gpu_millis / _WHOLE * _USABLE[0] / _USABLE[1]
+    return min(1.0, max(usable, request.gpu_memory_bytes / max(1, memory_bytes)))
+
+
+def hold_to(part: float) -> None:
+    """Holds CUDA's allocator in this process to a part of each GPU's memory, where the objective uses torch.
+
+    Not handled: an objective that imports torch only once it runs; it is not held to anything.
+    """
+    torch = sys.modules.get("torch")
+    if part < 1.0 and torch is not None and torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.set_per_process_memory_fraction(part, device)
+
+
+def measured_peak() -> int:
+    """The most memory, in bytes, that this process has had of any GPU; 0 where it has had none.
+
+    What CUDA's allocator has reserved, and an estimate for CUDA itself, which the allocator does not see.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    reserved = max(int(torch.cuda.max_memory_reserved(device)) for device in range(torch.cuda.device_count()))
+    return reserved + _CONTEXT_BYTES if reserved else 0
 
 
 def is_free(

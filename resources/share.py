@@ -76,6 +76,10 @@ class Share(Protocol):
         """The study has got its name; until then it goes by its objective's."""
         ...
 
+    def note_peak(self, kind: str, peak_bytes: int) -> None:
+        """Takes note of the most GPU memory that trials of a kind were seen to use (``packing``)."""
+        ...
+
     def close(self) -> None:
         """Gives everything back. Can be called twice."""
         ...
@@ -97,6 +101,9 @@ class WholeShare:
 
     def rename(self, study: str) -> None:
         """Nobody asks for its name."""
+
+    def note_peak(self, kind: str, peak_bytes: int) -> None:
+        """Nobody keeps it."""
 
     def close(self) -> None:
         """Gives all of them up."""

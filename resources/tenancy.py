@@ -45,6 +45,7 @@ class Applicant:
         inventory: What its process may use.
         workers: How many slots it can use at most.
         threads: How many threads each may have where nobody else is there.
+        is_pinned: Whether it has these in any case.
     """
 
     tenant: str
@@ -54,6 +55,7 @@ class Applicant:
     inventory: Inventory
     workers: int
     threads: int
+    is_pinned: bool = False
 
 
 class LedgerShare:
@@ -84,7 +86,7 @@ class LedgerShare:
         self._is_open, self._pid = True, os.getpid()
         self._threads = self._demand.core_millis // am.WHOLE or 1
         self._id, held = self._join()
-        if len(held.leases) == applicant.workers and not ledger.has_others(self._id):
+        if applicant.is_pinned or (len(held.leases) == applicant.workers and not ledger.has_others(self._id)):
             self._threads = applicant.threads
         self._take(held)
 
@@ -119,6 +121,10 @@ class LedgerShare:
         """The study has got its name."""
         self._applicant = replace(self._applicant, study=study)
         self._ledger.rename(self._id, study)
+
+    def note_peak(self, kind: str, peak_bytes: int) -> None:
+        """Takes note of the most GPU memory that trials of a kind were seen to use."""
+        self._ledger.note_peak(kind, peak_bytes)
 
     def close(self) -> None:
         """Gives everything back, and closes the ledger."""

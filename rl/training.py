@@ -17,6 +17,7 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import Diverged, Pruned
 from velodrome.rl.agent import restore, snapshot
 from velodrome.rl.algorithms import RunConfig, env_settings, learning_class, read_params
+from velodrome.rl.choices import choices
 from velodrome.rl.evaluate import MAX_ENVS, evaluate
 
 _MAX_REPORTS = 200
@@ -42,6 +43,9 @@ class TrialLike(Protocol):
 
     def restore(self) -> Any:
         """The state of the last checkpoint, or None."""
+
+    def note(self, action: str, reason: str, by: str) -> None:
+        """Keeps a choice that was made, with its reason."""
 
     @property
     def should_stop(self) -> bool:
@@ -94,6 +98,8 @@ def train(trial: TrialLike) -> dict[str, float]:
         envs = stack.enter_context(make_envs(env, config.num_envs, **how))
         learning = learning_class(algo)(envs, config, steps=steps, seed=trial.seed, device=trial.device)
         arena = stack.enter_context(make_envs(env, min(run.eval_episodes, MAX_ENVS), **how))
+        for action, reason in choices(config, run.mode, learning.policy, envs.source):
+            trial.note(action, reason, by=algo)
         training = Training(trial, learning, run, arena, steps=steps)
         training.go()
         return training.final_figures()

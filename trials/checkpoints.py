@@ -180,10 +180,20 @@ def clean(store_dir: Path, files_dir: str, known: Iterable[str]) -> int:
     return count
 
 
-def remove_unfinished(store_dir: str, files_dir: str, number: int) -> None:
-    """Deletes what an earlier attempt of the trial left half written. For the trial's worker."""
-    for path in Path(store_dir, files_dir, f"{number:06d}").glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+def remove_leftovers(store_dir: str, files_dir: str, number: int, kept: Iterable[Kept]) -> None:
+    """Deletes what an earlier attempt of the trial left: half written, or whole and not told. For the trial's worker.
+
+    Args:
+        store_dir: The store's folder.
+        files_dir: The study's folder of files, relative to the store's.
+        number: The trial.
+        kept: What the study knows of.
+    """
+    known = {Path(checkpoint.path).name for checkpoint in kept}
+    folder = Path(store_dir, files_dir, f"{number:06d}")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith(_UNFINISHED) or (_CHECKPOINT.fullmatch(path.name) and path.name not in known):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(save_file: Callable[[Any, Path], None], data: Any, path: Path) -> None:

@@ -155,8 +155,8 @@ class Trial:
             return
         if not self._begun:
             self._begin()
-        if job.attempt > 1 and not self._has_saved:
-            checkpoints.remove_unfinished(context.store_dir, context.files_dir, job.number)
+        if not self._has_saved:
+            checkpoints.remove_leftovers(context.store_dir, context.files_dir, job.number, job.checkpoints)
         written = checkpoints.save(context.store_dir, context.files_dir, job.number, job.attempt, step, state)
         self._saved_step, self._has_saved = step, True
         self._link.checkpointed(job.number, step, written)

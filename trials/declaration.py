@@ -95,7 +95,8 @@ def describe(function: Objective, ref: str) -> ObjectiveInfo:
     """What the objective says of itself; ``ref`` is how to load it again."""
     mark = declared(function) or Declared(None, None)
     space = None if mark.space is None else mark.space.to_json()
-    return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0], mark.on_oom)
+    return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0],
+                         "" if mark.on_oom == "fail" else mark.on_oom)
 
 
 def name_of(function: Objective) -> str:

@@ -66,7 +66,7 @@ class ObjectiveInfo:
         space: The search space as JSON, or None for a define-by-run objective.
         goal: The goal's text, or None.
         file: The source file, or ``""``.
-        on_oom: ``"halve"`` where it knows how to go on with smaller batches, else ``"fail"``.
+        on_oom: ``"halve"`` where it knows how to go on with smaller batches, else ``""``.
     """
 
     name: str
@@ -74,7 +74,7 @@ class ObjectiveInfo:
     space: dict[str, Any] | None = None
     goal: str | None = None
     file: str = ""
-    on_oom: str = "fail"
+    on_oom: str = ""
 
 
 class Host(Protocol):

@@ -57,6 +57,8 @@ RESTORED = 31
 """(RESTORED, number, step, skipped)"""
 NOTED = 32
 """(NOTED, number, by, action, reason)"""
+GPU_PEAK = 33
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
 
 # controller -> launcher
 SOURCE = 40

@@ -55,6 +55,7 @@ def sweep(
     executor: str = "process",
     workers: int | None = None,
     resources: str = "",
+    threads: int | None = None,
     retries: int = 0,
     breaker: int = 5,
     timeout_s: float | None = None,
@@ -79,6 +80,7 @@ def sweep(
         executor: ``process`` or ``inline``.
         workers: How many trials run at once.
         resources: What one trial needs.
+        threads: How many threads each worker's libraries may start; by default an even part of the cores.
         retries: How often a trial whose objective failed is started again.
         breaker: Stop when the first so many trials all fail alike.
         timeout_s: Stop after so many seconds.
@@ -96,7 +98,7 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        hung_after_s=hung_after_s, priority=priority,
+        threads=threads, hung_after_s=hung_after_s, priority=priority,
     )
     source = ObjectiveSource.of(objective)
     with executor_for(source, options, sampler, name or _label(objective), progress) as crew:

@@ -16,8 +16,9 @@ from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
-from velodrome.resources.opening import Machine, find_machine, open_share
-from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.resources.opening import Machine, find_machine, known_peak, open_share
+from velodrome.resources.packing import kind_of, packed
+from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.share import Share, WholeShare
 from velodrome.resources.slots import Slot
 from velodrome.search.history import History
@@ -57,6 +58,7 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        threads: How many threads each worker's libraries may start; None for an even part of the cores.
         hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
@@ -70,8 +72,9 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    threads: int | None = None
     hung_after_s: float | None = None
-    on_oom: str = "fail"
+    on_oom: str = ""
     priority: str = "normal"
 
 
@@ -110,8 +113,8 @@ def executor_for(
         )
     prefetch = 1 if learns(sampler) else 8
     machine = find_machine()
-    planned = _plan(source, options, machine)
-    share, note = open_share(machine, planned, name, options.priority)
+    planned = _with_threads(_plan(source, options, machine), options)
+    share, note = open_share(machine, planned, name, options.priority, options.threads)
     runner: Executor | None = None
     try:
         slots, few = _first_slots(share, len(planned.slots), show=progress is True)
@@ -123,10 +126,13 @@ def executor_for(
             from velodrome.trials.inline_executor import InlineExecutor
 
             runner = InlineExecutor(source, slots[0])
-        yield Crew(runner, (*planned.reasons, *filter(None, (few, note))), share)
+        choices = _choices(slots[0], planned, options)
+        yield Crew(runner, (*planned.reasons, *choices, *filter(None, (few, note))), share)
     finally:
         if runner is not None:
             runner.close()
+            if (peak_bytes := getattr(runner, "gpu_peak_bytes", 0)) and (code := source.code()):
+                share.note_peak(kind_of(code), peak_bytes)
         share.close()
 
 
@@ -151,9 +157,53 @@ def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
     if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
         request = replace(request, gpu_millis=AUTO_GPU)
     if options.executor != "inline":
-        return plan(inventory, request, options.workers)
+        request, why = _packed(source, machine, request, options.workers)
+        planned = plan(inventory, request, options.workers)
+        return replace(planned, reasons=why + planned.reasons)
     planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
     return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+
+
+def _packed(
+    source: ObjectiveSource, machine: Machine, request: ResourceRequest, workers: int | None
+) -> tuple[ResourceRequest, tuple[str, ...]]:
+    """The request with as small a part of a GPU as trials of this kind were seen to need, where it is not said."""
+    code = source.code() if request.gpu_millis == AUTO_GPU and workers is None and machine.inventory.gpus else b""
+    peak_bytes = known_peak(machine, kind_of(code)) if code else None
+    part = packed(replace(request, gpu_millis=1000), machine.inventory.gpus, peak_bytes)
+    if not peak_bytes or part.gpu_millis == 1000:
+        return request, ()
+    seen = f"trials of this objective were seen to use {format_bytes(peak_bytes)} of a GPU's memory"
+    return part, (f"{seen}: {1000 // part.gpu_millis} share a GPU (gpu=1 for one each)",)
+
+
+def _with_threads(planned: Plan, options: Options) -> Plan:
+    """The plan with the number of threads that was asked for."""
+    if options.threads is None:
+        return planned
+    if options.threads < 1:
+        raise UsageError("A number of threads makes no sense", given=str(options.threads), allowed="1 or more")
+    return replace(planned, slots=tuple(replace(slot, threads=options.threads) for slot in planned.slots))
+
+
+def _choices(first: Slot, planned: Plan, options: Options) -> tuple[str, ...]:
+    """What each worker gets of the machine, as the first does, and how to have it otherwise."""
+    threads = f"{first.threads} thread{'' if first.threads == 1 else 's'} for each worker's libraries"
+    reasons = [
+        f"{threads}, as asked" if options.threads is not None else f"{threads}: an even part of the cores (--threads N)"
+    ]
+    if first.device == "cuda":
+        labels = ", ".join(dict.fromkeys(slot.label for slot in planned.slots))
+        why = "" if "gpu" in options.resources else ": the objective imports torch (gpu=0)"
+        reasons.append(f"trials run on {labels}{why}")
+    elif first.env.get("CUDA_VISIBLE_DEVICES") == "":
+        why = "as asked" if "gpu=0" in options.resources else "the objective does not import torch (gpu=auto)"
+        reasons.append(f"trials run on the CPU, though there are GPUs: {why}")
+    if first.memory_bytes:
+        limit = f"{format_bytes(first.memory_bytes)} of memory for each worker at most"
+        asked = planned.request.memory_bytes
+        reasons.append(f"{limit}, as asked" if asked else f"{limit}: nearly all there is (memory=SIZE)")
+    return tuple(reasons)
 
 
 def run(

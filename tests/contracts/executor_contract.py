@@ -294,6 +294,14 @@ class ExecutorContract:
                 (3, {"score": 6.0}), (4, {"score": 10.0})]
             assert [e.path[-2:] for e in rest if isinstance(e, Checkpointed)] == ["a2", "a2"]
 
+    def test_a_checkpoint_that_the_study_was_never_told_of_is_deleted(self, tmp_path: Path) -> None:
+        body = "trial.restore(); trial.checkpoint(trial.attempt, None); return 1.0"
+        with self.running(tmp_path, body) as running:
+            running.run(0)
+            running.launch(0, attempt=2)
+            running.until(lambda: len([e for e in running.host.of(0) if isinstance(e, Returned)]) == 2)
+            assert [path.name for path in (tmp_path / "files/study/000000").iterdir()] == ["step-00000002-a2"]
+
     def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(self, tmp_path: Path) -> None:
         body = """
             if trial.attempt == 1:

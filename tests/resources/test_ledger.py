@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from velodrome.clock import FakeClock
 from velodrome.errors import LedgerError, UsageError
 from velodrome.resources.demand import Demand
 from velodrome.resources.holder import Holder, Life
+from velodrome.resources.inventory import Inventory
 from velodrome.resources.ledger import Ledger
 from velodrome.resources.ledger_place import Place
+from velodrome.resources.opening import Machine, known_peak
 from velodrome.resources.state import Priority
 
 VIEW = {"cores": 2000, "memory": 1 << 30}
@@ -257,13 +260,13 @@ def test_looking_whether_anything_is_new(place: Place, ledger: Ledger) -> None:
     other.close()
 
 
-def test_peaks_are_kept(place: Place, ledger: Ledger) -> None:
-    assert ledger.peak("kind") is None
+def test_the_highest_peak_is_kept(place: Place, ledger: Ledger) -> None:
+    machine = Machine(Inventory(2, 1 << 30, 1 << 30), place, {})
+    assert known_peak(machine, "kind") is None
     ledger.note_peak("kind", 500)
     ledger.note_peak("kind", 300)
-    other = Ledger(place)
-    assert other.peak("kind") == 500
-    other.close()
+    assert known_peak(machine, "kind") == 500
+    assert known_peak(replace(machine, place=None), "kind") is None
 
 
 # --- the file

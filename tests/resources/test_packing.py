@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from velodrome.resources.gpus import Gpu
 from velodrome.resources.packing import (
     MAX_SHARERS,
     free_gpu_bytes,
+    hold_to,
     is_free,
     kind_of,
-    memory_fraction,
+    measured_peak,
+    memory_part,
     num_sharers,
     packed,
 )
@@ -88,7 +91,9 @@ def test_what_shares_a_gpu_fits_and_is_held_to_its_part(free_bytes: int, peak_by
     card = Gpu(0, "GPU-a", "Card", free_bytes, free_bytes)
     request = packed(ResourceRequest(gpu_millis=1000), [card], peak_bytes)
     assert request.gpu_millis * sharers <= 1000
-    assert memory_fraction(request.gpu_millis) * sharers <= 1.0
+    if sharers > 1:
+        assert peak_bytes <= memory_part(request, free_bytes) * sharers * free_bytes
+        assert memory_part(request, free_bytes) * sharers <= 0.9 + 1e-9
 
 
 def test_a_kind_that_was_never_seen_has_the_gpu_to_itself() -> None:
@@ -96,7 +101,50 @@ def test_a_kind_that_was_never_seen_has_the_gpu_to_itself() -> None:
     assert packed(request, [CARD], None) is request
     assert packed(request, [CARD], 5 * GIB).gpu_millis == 250
     assert packed(ResourceRequest(gpu_millis=500), [CARD], 5 * GIB).gpu_millis == 500
-    assert memory_fraction(1000) == 1.0
+
+
+def test_an_allocator_is_held_to_its_part_or_to_what_was_asked_for() -> None:
+    assert memory_part(ResourceRequest(gpu_millis=1000), 24 * GIB) == 1.0
+    assert memory_part(ResourceRequest(gpu_millis=500), 24 * GIB) == pytest.approx(0.45)
+    assert memory_part(ResourceRequest(gpu_millis=100, gpu_memory_bytes=12 * GIB), 24 * GIB) == 0.5
+
+
+class FakeTorch:
+    """What of torch is used in a worker."""
+
+    def __init__(self, num_gpus: int) -> None:
+        self.parts: dict[int, float] = {}
+        self.cuda = self
+        self._num_gpus = num_gpus
+
+    def is_available(self) -> bool:
+        return self._num_gpus > 0
+
+    def is_initialized(self) -> bool:
+        return self._num_gpus > 0
+
+    def device_count(self) -> int:
+        return self._num_gpus
+
+    def set_per_process_memory_fraction(self, part: float, device: int) -> None:
+        self.parts[device] = part
+
+    def max_memory_reserved(self, device: int) -> int:
+        return (device + 1) * GIB
+
+
+def test_in_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for num_gpus, parts, peak in ((0, {}, 0), (2, {0: 0.45, 1: 0.45}, 2 * GIB + (512 << 20))):
+        torch = FakeTorch(num_gpus)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        hold_to(1.0)
+        assert torch.parts == {}
+        hold_to(0.45)
+        assert torch.parts == parts
+        assert measured_peak() == peak
+    monkeypatch.delitem(sys.modules, "torch")
+    hold_to(0.45)
+    assert measured_peak() == 0
 
 
 def test_kinds_differ_in_what_memory_depends_on() -> None:

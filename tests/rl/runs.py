@@ -35,6 +35,7 @@ class FakeTrial:
     ) -> None:
         self.params, self.seed, self.device = params, seed, "cpu"
         self.saved, self.reports = saved, list[tuple[int, dict[str, float]]]()
+        self.notes: dict[str, tuple[str, str]] = {}
         self.should_stop = self.preempted = False
         self._stop_at = stop_at
 
@@ -48,6 +49,9 @@ class FakeTrial:
 
     def restore(self) -> Any:
         return copy.deepcopy(self.saved[1]) if self.saved else None
+
+    def note(self, action: str, reason: str, by: str) -> None:
+        self.notes[action] = (reason, by)
 
     def weights(self) -> torch.Tensor:
         """Those of the last checkpoint."""

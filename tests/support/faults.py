@@ -137,9 +137,10 @@ def damage_checkpoints(episode: Episode) -> None:
             episode.process.wait()
     running = rows(episode.folder, "select c.path from checkpoints c join trials t on t.id = c.trial_id "
                                    "where t.state = 'running'")
-    if not running:
-        return
-    folder = episode.folder / episode.chance.choice(running)[0]
+    there = [folder for (path,) in running if (folder := episode.folder / path).exists()]
+    if not there:
+        return  # or it was this that was damaged the last time
+    folder = episode.chance.choice(there)
     match episode.chance.randrange(3):
         case 0:
             shutil.rmtree(folder)
