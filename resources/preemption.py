@@ -20,7 +20,7 @@ from velodrome.resources import amounts as am
 from velodrome.resources.amounts import Amounts
 from velodrome.resources.books import Books, Change
 from velodrome.resources.fair_share import is_lower
-from velodrome.resources.queue import first, never
+from velodrome.resources.queue import first, never, reserve
 from velodrome.resources.state import Lease, Priority, Sharer, State
 
 
@@ -51,6 +51,7 @@ def preemptions(state: State, held: Sequence[Lease], fresh: Sequence[Lease] = ()
     candidates = list(held)
     found: list[Preemption] = []
     hopeless: list[int] = []
+    has_head = False
     while (sharer := first(books, lambda s: s.id not in hopeless)) is not None:
         impossible = bool(never(books, sharer))
         need = None if impossible else sharer.demand.place(books.free_for(sharer, books.free))
@@ -59,6 +60,8 @@ def preemptions(state: State, held: Sequence[Lease], fresh: Sequence[Lease] = ()
             continue
         choice = None if impossible or need is not None else _cheapest(books, sharer, candidates)
         if choice is None:
+            if not has_head and not impossible and need is None:  # as in the queue: what it waits for is kept for it
+                has_head, books.free = True, am.minus(books.free, reserve(books, sharer))
             hopeless.append(sharer.id)
             continue
         victims, need, reason = choice

@@ -55,7 +55,7 @@ def serve(books: Books) -> Queue:
         if need is None:
             queue.scarce |= dict.fromkeys(_short_names(books, sharer))
             if queue.head is None:
-                queue.head, queue.reserved = sharer, _reserve(books, sharer)
+                queue.head, queue.reserved = sharer, reserve(books, sharer)
     for sharer in books.state.sharers:
         if queue.waiting.get(sharer.id) == "":
             queue.waiting[sharer.id] = _short_of(books, sharer, queue)
@@ -103,7 +103,7 @@ def _anywhere(books: Books, sharer: Sharer) -> dict[str, int]:
     return sharer.demand.on(am.gpus_in(sharer.view)[: sharer.demand.num_gpus])
 
 
-def _reserve(books: Books, sharer: Sharer) -> dict[str, int]:
+def reserve(books: Books, sharer: Sharer) -> dict[str, int]:
     """What of the free is kept for a study's next slot: on the GPUs that have most free."""
     free = books.free_for(sharer, books.free)
     uuids = sorted(am.gpus_in(free), key=lambda uuid: (-free[am.GPU + uuid], uuid))[: sharer.demand.num_gpus]
