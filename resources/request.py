@@ -89,7 +89,8 @@ class ResourceRequest:
                 raise UsageError(
                     "A resource request is not understood", given=repr(part),
                     allowed="; ".join([_ALLOWED, *(f"{other}=N" for other in custom)]),
-                    hint=nearest(name, [*parsers, *custom]),
+                    hint=nearest(name, [*parsers, *custom])
+                    or "something else is counted where ledger.toml names it under [resources]",
                 )
             field, parser = parsers.get(name, (name, partial(_parse_count, what=name)))
             if field in values or field in others:
