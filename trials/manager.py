@@ -128,9 +128,9 @@ class Manager:
                 self._carry_out(controller.happened(ev.Opened(self._target)))
                 self._executor.open(self, self._context)
                 while (outcome := self._outcome()) is None:
+                    self._look_around()
                     self._fill()
                     self._poll()
-                    self._look_around()
                     self._commit()
                     self._tell_progress()
             except KeyboardInterrupt:

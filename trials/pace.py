@@ -1,8 +1,9 @@
 """Which of the running trials hang: nothing was heard of them for longer than they, or their like, ever took.
 
-The limit is given, or learnt once three trials have come to an end of their own: the longest of a minute, 20 times the
-median gap between two signs of life, and 5 times the longest gap there was. All gaps count, from the start to the first
-report and from the last report to the end: a long evaluation at the end is no hanging.
+The limit is given, or learnt once three trials have come to an end of their own: the longest of five minutes, 20
+times the median gap between two signs of life, 5 times the longest gap there was, and 10 times the longest of the trial
+itself. All gaps count, from the start to the first report and from the last report to the end: a long evaluation at the
+end is no hanging.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-_LEAST_S = 60.0
-_MEDIANS, _LONGESTS = 20.0, 5.0
+_LEAST_S = 300.0
+_MEDIANS, _LONGESTS, _OWN_LONGESTS = 20.0, 5.0, 10.0
 _LEARNS_FROM = 3
 """So many trials must have ended before anything is learnt."""
 _KEPT_GAPS = 1000
@@ -68,10 +69,13 @@ class Pace:
         limit_s, why = self._limit()
         if limit_s is None:
             return []
-        return [
-            (number, f"nothing was heard of it for {now - at:.3g} s; the limit is {limit_s:.3g} s, {why}")
-            for number, at in sorted(self._heard_at.items()) if now - at > limit_s
-        ]
+        found = []
+        for number, at in sorted(self._heard_at.items()):
+            own_s = 0.0 if self._limit_s is not None else _OWN_LONGESTS * self._longest_s[number]
+            if now - at > max(limit_s, own_s):
+                limit = f"the limit is {max(limit_s, own_s):.3g} s, {why}"
+                found.append((number, f"nothing was heard of it for {now - at:.3g} s; {limit}"))
+        return found
 
     def _limit(self) -> tuple[float | None, str]:
         if self._limit_s is not None:

@@ -427,7 +427,7 @@ def test_a_study_holds_what_it_may_and_says_why() -> None:
         ("resources", "resize", "1 worker: bob has gone"),
     ]
     assert "waiting for a place: bob has come" in [note for _, note in seen]
-    assert share.asked[0] == (1, 7), "one trial has been done by then"
+    assert share.asked[0] == (1, 8), "before the first trial is launched"
     assert share.asked[1][0] == 2
 
 
@@ -460,3 +460,24 @@ def test_what_a_trial_notes_is_a_decision() -> None:
     [decision] = log.decisions
     assert (decision.by, decision.action, decision.reason) == ("rl", "precision", "bfloat16: twice as fast here")
     assert decision.trial_id == log.trials[0].id
+
+
+def test_nothing_is_launched_on_a_place_that_the_study_does_not_have_yet() -> None:
+    log, clock = MemoryLog(), FakeClock()
+    share = Shared(Allowance((), "all is taken"), Allowance((), "all is taken"), Allowance((Slot(0),), "bob has gone"))
+
+    def script(host: Host, job: Job) -> None:
+        assert executor.slots
+        returns_x(host, job)
+
+    executor = ScriptedExecutor(script)
+    poll = executor.poll
+
+    def passing(timeout_s: float) -> None:
+        clock.advance(0.2)
+        poll(timeout_s)
+
+    executor.poll = passing  # type: ignore[method-assign]  # time must pass where nothing runs
+    outcome = Manager(a_controller(log, clock=clock), executor, CONTEXT, target=2, share=share).run()
+    assert outcome == Outcome("finished", "")
+    assert [row.at for row in log.events if row.kind == "launched"] == pytest.approx([0.4, 0.6])

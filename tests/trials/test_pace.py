@@ -52,25 +52,34 @@ def test_nothing_is_learnt_before_three_trials_have_ended() -> None:
     assert looks(pace, 0.0, 1000.0) == []
 
 
-def test_the_limit_that_is_learnt_is_a_minute_at_least() -> None:
+def test_the_limit_that_is_learnt_is_five_minutes_at_least() -> None:
     pace = Pace()
     for number in range(3):
         a_trial(pace, number, [0.1] * 10)
     pace.started(3, 0.0)
-    assert looks(pace, 0.0, 100.0) == [(61.0, 3)]
-    [(_, message)] = pace.overdue(101.0)
-    assert message == ("nothing was heard of it for 101 s; the limit is 60 s, learnt from 3 trials, "
+    assert looks(pace, 0.0, 400.0) == [(301.0, 3)]
+    [(_, message)] = pace.overdue(401.0)
+    assert message == ("nothing was heard of it for 401 s; the limit is 300 s, learnt from 3 trials, "
                        "which were silent for 0.1 s as a rule and 0.1 s at most")
 
 
 def test_the_limit_goes_by_the_usual_gap_and_by_the_longest() -> None:
     slow, long_end = Pace(), Pace()
     for number in range(3):
-        a_trial(slow, number, [7.0] * 10)
-        a_trial(long_end, number, [0.1] * 50 + [40.0])
-    for pace, limit_s in ((slow, 140.0), (long_end, 200.0)):
+        a_trial(slow, number, [20.0] * 10)
+        a_trial(long_end, number, [0.1] * 50 + [90.0])
+    for pace, limit_s in ((slow, 400.0), (long_end, 450.0)):
         pace.started(3, 0.0)
-        assert looks(pace, 0.0, 300.0) == [(limit_s + 1.0, 3)]
+        assert looks(pace, 0.0, 600.0) == [(limit_s + 1.0, 3)]
+
+
+def test_a_trial_that_is_slow_itself_has_more_time() -> None:
+    pace = Pace()
+    for number in range(3):
+        a_trial(pace, number, [0.1] * 10)
+    pace.started(3, 0.0)
+    pace.heard(3, 60.0)
+    assert looks(pace, 60.0, 1000.0) == [(661.0, 3)]
 
 
 def test_trials_that_were_killed_teach_nothing() -> None:
