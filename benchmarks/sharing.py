@@ -75,24 +75,28 @@ def shares(folder: Path, seconds: float, quantum_s: float) -> None:
     for study in studies:
         if study.wait() != 0:
             raise SystemExit("a study failed")
-    core_s = {tenant: _core_s(folder / f"{tenant}.db", start, start + seconds) for tenant in WEIGHTS}
+    times = {tenant: _times_s(folder / f"{tenant}.db", start, start + seconds) for tenant in WEIGHTS}
+    core_s, slot_s = (sum(pair[i] for pair in times.values()) for i in (0, 1))
     print(f"\n## Weights 3:1, endless trials, two cores, {seconds:g} s, quantum {quantum_s:g} s\n")
-    print("| tenant | weight | core time, s | part |\n|---|---|---|---|")
+    print("| tenant | weight | core time, s | part | time in trials, s | part |\n|---|---|---|---|---|---|")
     for tenant, weight in WEIGHTS.items():
-        print(f"| {tenant} | {weight} | {core_s[tenant]:.1f} | {core_s[tenant] / sum(core_s.values()):.3f} |")
-    used_s = sum(core_s.values())
-    print(f"\nratio {core_s['ann'] / core_s['bob']:.2f}; {used_s:.0f} of {2 * seconds:.0f} core seconds used")
+        core, slot = times[tenant]
+        print(f"| {tenant} | {weight} | {core:.1f} | {core / core_s:.3f} | {slot:.1f} | {slot / slot_s:.3f} |")
+    ratios = [times["ann"][i] / times["bob"][i] for i in (0, 1)]
+    print(f"\nratio {ratios[0]:.2f} by core time, {ratios[1]:.2f} by time in trials; the studies had {core_s:.0f} of "
+          f"{2 * seconds:.0f} core seconds\n(fewer where other programs run), and trials ran for {slot_s:.0f}")
 
 
-def _core_s(store: Path, start: float, end: float) -> float:
-    """Processor time of the trials that ended within the window, those at its edges by their part in it."""
+def _times_s(store: Path, start: float, end: float) -> tuple[float, float]:
+    """Processor time and time of the trials within the window, those at its edges by their part in it."""
     with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as conn:
         rows = conn.execute("SELECT value, started_at, finished_at FROM trials WHERE state = 'completed'").fetchall()
-    total = 0.0
+    core_s = slot_s = 0.0
     for cpu_s, began, ended in rows:
         inside = max(0.0, min(ended, end) - max(began, start))
-        total += cpu_s * inside / max(ended - began, 1e-9)
-    return total
+        core_s += cpu_s * inside / max(ended - began, 1e-9)
+        slot_s += inside
+    return core_s, slot_s
 
 
 def cost(folder: Path, num: int = 1000) -> None:
