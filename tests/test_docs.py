@@ -38,6 +38,7 @@ def run_shell(block: Block, name: str, folder: Path) -> None:
         return
     assert not any(map(is_setup, commands)), f"{name}: put the set-up commands into a block of their own"
     env = {key: value for key, value in os.environ.items() if not key.startswith("VELODROME_")}
+    env["VELODROME_LEDGER"] = os.environ["VELODROME_LEDGER"]
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.code], cwd=folder, env=env, stdin=subprocess.DEVNULL,

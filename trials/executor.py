@@ -116,6 +116,8 @@ class Executor(Protocol):
 
     runs_here: bool
     """Whether the objective runs in this process and thread, so that Ctrl-C must be raised inside it."""
+    gpu_peak_bytes: int
+    """The most memory of one GPU that any of its workers has had, as far as that was seen; 0 where it was not."""
 
     def describe(self) -> ObjectiveInfo:
         """Starts what is needed to load the objective, loads it, and says what it is.

@@ -30,6 +30,7 @@ class InlineExecutor:
     """
 
     runs_here = True
+    gpu_peak_bytes = 0
 
     def __init__(self, source: ObjectiveSource, slot: Slot) -> None:
         self._source, self._slot = source, slot

@@ -54,6 +54,8 @@ class ProcessExecutor:
     runs_here = False
 
     def __init__(self, source: ObjectiveSource | PackedObjective, slots: list[Slot], *, prefetch: int = 8) -> None:
+        self.gpu_peak_bytes = 0
+        """The most GPU memory that a worker has had of one GPU."""
         self._source, self._slots, self._prefetch = source, slots, prefetch
         self._packed: PackedObjective | None = None
         self._info: ObjectiveInfo | None = None
@@ -247,6 +249,8 @@ class ProcessExecutor:
                 self._answer(worker, self._suggested(host, *message[1:]))
             case wire.UNSTARTED:
                 self._hand_back(worker, message[1])
+            case wire.GPU_PEAK:
+                self.gpu_peak_bytes = max(self.gpu_peak_bytes, message[1])
             case wire.READY:
                 self._info = message[1]
             case wire.LOG_OPENED:

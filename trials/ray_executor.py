@@ -48,6 +48,7 @@ class RayExecutor:
     """
 
     runs_here = False
+    gpu_peak_bytes = 0
 
     def __init__(
         self, source: ObjectiveSource, cluster: RayCluster, plan: RayPlan, *, prefetch: int = 8,

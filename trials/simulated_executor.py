@@ -81,6 +81,7 @@ class SimulatedExecutor:
     """
 
     runs_here = False
+    gpu_peak_bytes = 0
 
     def __init__(
         self, curves: CurveTable, clock: FakeClock, workers: int = 8, *, costs: Costs | None = None,

@@ -59,6 +59,8 @@ ASK_PAUSE = 32
 """(ASK_PAUSE, number)"""
 NOTED = 33
 """(NOTED, number, by, action, reason)"""
+GPU_PEAK = 34
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
 
 # controller -> launcher
 SOURCE = 40

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from velodrome.errors import ObjectiveError
+from velodrome.resources.packing import hold_to, measured_peak
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
 from velodrome.trials.context import Trial
@@ -51,6 +52,7 @@ def run_worker(
     watcher = _Watcher(link, log, control)
     watcher.start()
     function = _load(source, link)
+    hold_to(slot.gpu_memory_part)
     context = link.wait_for_context()
     _open_log(log, context, slot, link)
     while True:
@@ -68,6 +70,8 @@ def _run(
     watcher.running = None
     end = log.end()
     fields: tuple[Any, ...] = tuple(outcome)
+    if slot.device == "cuda" and (peak_bytes := measured_peak()):
+        link.tell((wire.GPU_PEAK, peak_bytes))
     done = (wire.DONE, job.number, KINDS[type(outcome)], fields, time.monotonic() - started_at, end)
     if end > start:
         link.tell((wire.OUTPUT, job.number, job.attempt, start, end), done)

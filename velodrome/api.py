@@ -62,6 +62,7 @@ def sweep(
     timeout_s: float | None = None,
     keep_checkpoints: str | int = "best",
     hung_after_s: float | None = None,
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Runs a new study to its end and returns it.
@@ -89,6 +90,7 @@ def sweep(
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
         hung_after_s: After how long without a sign of life a trial is started again; by default learnt from the trials.
+        priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
     Raises:
@@ -99,11 +101,11 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        threads=threads, hung_after_s=hung_after_s, address=address,
+        threads=threads, hung_after_s=hung_after_s, address=address, priority=priority,
     )
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler) as (runner, reasons):
-        info = runner.describe()
+    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+        info = crew.runner.describe()
         options = replace(options, on_oom=info.on_oom)
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
@@ -115,7 +117,7 @@ def sweep(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 space_json(space), info.ref, config_of(options, define_by_run=space is None), SystemClock.now(),
             ), default_name(info, space))
-            return run(runner, writer, row.name, trials, options, progress, reasons=reasons)
+            return run(crew, writer, row.name, trials, options, progress)
 
 
 def train(
@@ -132,6 +134,7 @@ def train(
     address: str = "",
     resources: str = "",
     timeout_s: float | None = None,
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
     **settings: Any,
 ) -> Study:
@@ -152,6 +155,7 @@ def train(
         address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         resources: What the run needs.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
+        priority: As for ``sweep``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
         settings: The algorithm's settings (``velodrome.rl.ppo_config``); others come from the environment's preset, or
             are at their defaults.
@@ -165,8 +169,13 @@ def train(
     return sweep(
         OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
         name=name, store=store, executor=executor, address=address, workers=workers, resources=resources,
-        breaker=1, timeout_s=timeout_s, progress=progress,
+        breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
     )
+
+
+def _label(objective: Callable[..., Any] | str) -> str:
+    """What a study is called while it has no name."""
+    return objective if isinstance(objective, str) else getattr(objective, "__name__", "study")
 
 
 def known_env(env: str) -> str:
@@ -238,12 +247,11 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler) as (runner, reasons):
-        check_space(row, runner.describe(), options)
+    with executor_for(source, options, row.sampler, row.name, progress) as crew:
+        check_space(row, crew.runner.describe(), options)
         with Writer(path) as writer:
             return run(
-                runner, writer, name, row.trials if trials is None else trials, options, progress, reasons=reasons,
-                take_over=take_over,
+                crew, writer, name, row.trials if trials is None else trials, options, progress, take_over=take_over
             )
 
 

@@ -58,6 +58,12 @@ class StoreFullError(StoreError):
     """No room is left for the store; what was acknowledged is safe."""
 
 
+class LedgerError(VeloError):
+    """The ledger of who uses what of the machine can't be opened, read or written."""
+
+    exit_code = 3
+
+
 class NotFoundError(VeloError):
     """No study or trial of that name or number."""
 

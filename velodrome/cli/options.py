@@ -106,6 +106,16 @@ def run_options(function: _F) -> _F:
     return function
 
 
+def priority_option(function: _F) -> _F:
+    """``--priority P``."""
+    names = "guaranteed", "normal", "opportunistic"
+    return click.option(
+        "--priority", shell_complete=complete_words(*names), default="normal", show_default=True, metavar="P",
+        help="How the study stands to others on this machine: guaranteed (as far as its tenant is), normal, or "
+             "opportunistic (it takes only what nobody else wants).",
+    )(function)
+
+
 def hung_option(function: _F) -> _F:
     """``--hung-after T``; the command gets seconds as ``hung_after_s``."""
     return duration_option(

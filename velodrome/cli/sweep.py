@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, hung_option, json_option, run_options, store_option
+from velodrome.cli.options import complete_words, hung_option, json_option, priority_option, run_options, store_option
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.cli.train import setting_option
@@ -42,6 +42,7 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
               help="With --env: environment steps of each trial.")
 @hung_option
 @setting_option
+@priority_option
 @run_options
 @store_option
 @json_option
