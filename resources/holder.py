@@ -8,6 +8,8 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
+from velodrome.processes import look_at
+
 _PROC = Path("/proc")
 
 
@@ -26,7 +28,7 @@ class Holder:
 
     Attributes:
         pid: Its id, in its own namespace of ids.
-        started: When it started, in the kernel's ticks since the machine did.
+        started: When it started, in hundredths of a second since the machine did.
         space: Which start of the machine, and which namespace of process ids (a container has its own).
     """
 
@@ -38,8 +40,8 @@ class Holder:
     def current(cls) -> Holder:
         """This process."""
         pid = os.getpid()
-        found = _started_and_state(pid)
-        return cls(pid, found[0] if found else 0, _space())
+        seen = look_at(pid)
+        return cls(pid, 0 if seen is None else round(100 * seen.started_s), _space())
 
     def life(self) -> Life:
         """What has become of it. One in another container of this machine can't be asked and counts as running."""
@@ -49,36 +51,12 @@ class Holder:
             return Life.GONE
         if namespace != our_namespace:
             return Life.RUNNING
-        found = _started_and_state(self.pid)
-        if found is None:
+        seen = look_at(self.pid)
+        if seen is None:
             return Life.RUNNING if _is_hidden(self.pid) else Life.GONE
-        started, state = found
-        if started != self.started or state in "ZX":
+        if round(100 * seen.started_s) != self.started or seen.has_ended:
             return Life.GONE
-        return Life.STOPPED if state == "T" else Life.RUNNING
-
-
-def _started_and_state(pid: int) -> tuple[int, str] | None:
-    """Start time and state letter of a process, or None where there is none to be seen."""
-    if not (_PROC / "self/stat").exists():
-        return _from_psutil(pid)
-    try:
-        fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[19]), fields[0]
-
-
-def _from_psutil(pid: int) -> tuple[int, str] | None:
-    """The same where there is no /proc; the start time in hundredths of a second."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        states = {psutil.STATUS_ZOMBIE: "Z", psutil.STATUS_DEAD: "X", psutil.STATUS_STOPPED: "T"}
-        return round(process.create_time() * 100), states.get(process.status(), "S")
-    except psutil.Error:
-        return None
+        return Life.STOPPED if seen.state == "T" else Life.RUNNING
 
 
 def _is_hidden(pid: int) -> bool:

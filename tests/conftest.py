@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("velodrome", deadline=None)  # the machine may be busy
+settings.load_profile("velodrome")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from typing import Any
 import psutil
 
 from tests.support.campaign import family, finished, kill9, loaded_workers, rows, start
+from velodrome.resources.inventory import Inventory
+from velodrome.resources.ledger_place import Place
+from velodrome.resources.overview import look
 
 STEPS = 6
 MAX_STARTS = 12
@@ -102,6 +106,11 @@ class Episode:
     # --- for those who disturb
 
     @property
+    def ledger(self) -> Path:
+        """The ledger of the study's leases, which no other study looks at."""
+        return self.folder / "ledger/ledger.db"
+
+    @property
     def runs(self) -> bool:
         """Whether the study's process is still there."""
         return self.process is not None and self.process.poll() is None
@@ -144,7 +153,7 @@ class Episode:
             known = bool(rows(self.folder, "select 1 from studies"))
             args = ["resume", "s"] if known else self._sweep()
             before = self.fault.before(self) if disturbed else ""
-            self.process = start(self.folder, *args, before=before)
+            self.process = start(self.folder, *args, before=before, ledger=self.ledger)
             if disturbed:
                 self.fault.disturb(self)
             self._wait()
@@ -182,6 +191,19 @@ class Episode:
             self.problems.append(f"processes were left: {left}")
             for each in left:
                 kill9(each)
+        self._check_leases(code)
+
+    def _check_leases(self, code: int) -> None:
+        """Nothing is held any more; a process that ended well has left no lease, and a dead one's don't count."""
+        if not self.ledger.exists():
+            return
+        place = Place(self.ledger, True, "test")
+        held = [device for device in look(place, Inventory.detect(), time.time()).devices if device.held]
+        self._must(not held, f"leases were leaked: {held}")
+        if code == 0:
+            with contextlib.closing(sqlite3.connect(f"{self.ledger.as_uri()}?mode=ro", uri=True)) as conn:
+                left = conn.execute("select study from leases join sharers on id = sharer").fetchall()
+            self._must(not left, f"leases are left in the ledger: {left}")
 
     # --- what must hold in the end
 
@@ -196,6 +218,7 @@ class Episode:
         studies = rows(folder, "select state, owner_pid from studies")
         self._must(studies == [("finished", 0)], f"not finished, or still owned: {studies}")
         self._must(rows(folder, "pragma integrity_check") == [("ok",)], "the database is damaged")
+        self._must(self.ledger.exists(), "it ran without a lease")
         found = finished(folder)
         self._must(sorted(found) == list(range(self.fault.trials)), f"trials lost or doubled: {sorted(found)}")
         lost = {n: (row, found.get(n)) for n, row in self.acknowledged.items() if found.get(n) != row}
