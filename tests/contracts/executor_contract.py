@@ -502,6 +502,28 @@ class ExecutorContract:
             assert running.host.of(0)[0] == Restored(0, saved[-1].step, [])
             assert running.host.ending(0) == Returned(0, {"score": 820.0})
 
+    def test_a_trial_that_is_to_pause_and_to_give_its_place_away_ends_once_at_its_checkpoint(
+        self, tmp_path: Path
+    ) -> None:
+        """Whichever word reaches it first; the one behind it is not concerned."""
+        body = """
+            for step in range(1, 7):
+                trial.report(step, score=step)
+                trial.checkpoint(step, step)
+            return 7.0
+        """
+        with self.running(tmp_path, body, pauses=True) as running:
+            running.host.pause_at_step = 3
+            self.preempting(running, 3).launch(0)
+            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            assert running.host.ending(0) in (Paused(0), Preempted(0, "bob has come"))
+            saved = running.host.of(0)[-2]
+            assert isinstance(saved, Checkpointed)
+            assert saved.step == 3
+            running.host.pause_at_step = None
+            running.host.on_event = lambda _: None
+            assert running.run(1) == Returned(1, {"score": 7.0})
+
     @pytest.mark.parametrize("end", [
         "return step", "return None", "import velodrome; raise velodrome.Pruned",
         "import optuna; raise optuna.TrialPruned", "raise KeyError('cut short')", "return {'no': 'result'}",
