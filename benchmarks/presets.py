@@ -79,6 +79,7 @@ def run(name: str, store: Path) -> None:
         print(f"  {label:10}{found.iqm:>10.4g}  {found.low:.4g} to {found.high:.4g}  {settings}", flush=True)
     EVIDENCE.mkdir(exist_ok=True)
     with (EVIDENCE / f"{name}.csv").open("w", newline="") as file:
+        file.write(f"# {search.algo} {search.env} {search.steps} steps; final: IQM of {SEEDS} seeds\n")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stage", "trial", "return", *names])
         writer.writerows(rows)

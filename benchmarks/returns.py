@@ -35,8 +35,9 @@ RUNS = {
     "cartpole-dqn": Run("dqn", "CartPole-v1", 50_000, 500, "at 100,000 steps"),
     "acrobot": Run("ppo", "Acrobot-v1", 100_000, -86, "PPO at 500,000"),
     "acrobot-dqn": Run("dqn", "Acrobot-v1", 100_000, -76.6, "DQN at 100,000"),
-    "mountaincar": Run("dqn", "MountainCar-v0", 120_000, -101, "DQN at 120,000"),
-    "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 30_000, 94.7, "SAC at 50,000"),
+    "mountaincar": Run("ppo", "MountainCar-v0", 120_000, -101, "DQN at 120,000"),
+    "mountaincar-1m": Run("ppo", "MountainCar-v0", 1_000_000, -110, "PPO at 1,000,000"),
+    "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 50_000, 94.7, "SAC at 50,000"),
     "pendulum": Run("sac", "Pendulum-v1", 20_000, -157, "SAC at 20,000"),
     "pendulum-crossq": Run("crossq", "Pendulum-v1", 10_000, -157, "SAC at 20,000"),
     "pendulum-ppo": Run("ppo", "Pendulum-v1", 100_000, -172, "PPO at 100,000"),
@@ -46,9 +47,8 @@ RUNS = {
     "pendulum-memory": Run("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, -218, "recurrent PPO at 100,000"),
     "doorkey": Run("ppo", "velodrome/DoorKey-5x5-v0", 100_000, 0.964, "at 100,000"),
     "fourrooms": Run("ppo", "velodrome/FourRooms-v0", 5_000_000, 0.573, "at 5,000,000", seeds=3, is_long=True),
-    "breakout": Run("ppo", "MinAtar/Breakout-v1", 10_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
-    "space-invaders": Run("ppo", "MinAtar/SpaceInvaders-v1", 10_000_000, 131, "PPO at 10,000,000", seeds=3,
-                          is_long=True),
+    "breakout": Run("ppo", "MinAtar/Breakout-v1", 4_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
+    "asterix": Run("ppo", "MinAtar/Asterix-v1", 4_000_000, 15, "PPO at 10,000,000", seeds=3, is_long=True),
     "halfcheetah": Run("crossq", "HalfCheetah-v5", 200_000, 9_300, "CrossQ at 200,000", seeds=3, is_long=True),
 }
 

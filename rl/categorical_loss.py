@@ -101,36 +101,33 @@ def _kernel_python(
     num_rows, num_actions = head.shape
     share = 1.0 / num_rows
     for b in range(num_rows):
-        # log softmax over the legal actions: by_head holds log-probabilities for now.
-        highest = -math.inf
+        # The softmax over the legal actions: by_head holds probabilities for now.
+        highest, total, entropy = -math.inf, 0.0, 0.0
         for k in range(num_actions):
             if not has_mask or legal[b, k]:
                 highest = max(highest, head[b, k])
-        total = 0.0
         for k in range(num_actions):
-            if not has_mask or legal[b, k]:
-                total += math.exp(head[b, k] - highest)
+            by_head[b, k] = math.exp(head[b, k] - highest) if not has_mask or legal[b, k] else 0.0
+            total += by_head[b, k]
         log_total = highest + math.log(total)
-        entropy = 0.0
         for k in range(num_actions):
-            by_head[b, k] = head[b, k] - log_total
+            by_head[b, k] /= total
             if not has_mask or legal[b, k]:
-                entropy -= math.exp(by_head[b, k]) * by_head[b, k]
+                entropy -= by_head[b, k] * (head[b, k] - log_total)
         # The clipped surrogate, and its slope by the action's log-probability.
         a = action[b]
-        log_ratio = by_head[b, a] - old_log_prob[b] if not has_mask or legal[b, a] else -math.inf
-        ratio = math.exp(log_ratio)
+        log_ratio = head[b, a] - log_total - old_log_prob[b] if not has_mask or legal[b, a] else -math.inf
+        above_1 = math.expm1(log_ratio)
+        ratio = 1.0 + above_1
         plain = ratio * advantage[b]
         clipped = min(max(ratio, 1.0 - clip), 1.0 + clip) * advantage[b]
         slope = -plain * share if not plain > clipped else 0.0
         # Down to the logits: d log p_a / d z_k = [a = k] - p_k, dH / d z_k = -p_k (log p_k + H).
         for k in range(num_actions):
-            if has_mask and not legal[b, k]:
-                by_head[b, k] = 0.0
-                continue
-            log_p = by_head[b, k]
-            p = math.exp(log_p)
-            by_head[b, k] = slope * ((1.0 if k == a else 0.0) - p) + entropy_coef * share * p * (log_p + entropy)
+            p = by_head[b, k]
+            if not has_mask or legal[b, k]:
+                by_entropy = p * (head[b, k] - log_total + entropy)
+                by_head[b, k] = slope * ((1.0 if k == a else 0.0) - p) + entropy_coef * share * by_entropy
         # Half the squared error of the value, clipped if asked.
         error = value[b] - target[b]
         squared, by_value[b] = error * error, value_coef * share * error
@@ -142,8 +139,8 @@ def _kernel_python(
         figures[0] -= share * (clipped if plain > clipped else plain)
         figures[1] += 0.5 * share * squared
         figures[2] += share * entropy
-        figures[3] += share * (math.expm1(log_ratio) - log_ratio)
-        figures[4] += share if abs(ratio - 1.0) > clip else 0.0
+        figures[3] += share * (above_1 - log_ratio)
+        figures[4] += share if abs(above_1) > clip else 0.0
 
 
 _kernel: Callable[..., None] = numba.njit(cache=True, nogil=True, error_model="numpy")(_kernel_python)

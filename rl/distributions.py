@@ -59,7 +59,7 @@ class Categorical:
             synchronisation), or if the shapes differ.
     """
 
-    __slots__ = ("_illegal", "log_probs")
+    __slots__ = ("_illegal", "_log_probs", "_logits")
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
         self._illegal: Tensor | None = None
@@ -67,8 +67,15 @@ class Categorical:
             _check_mask(logits, mask)
             self._illegal = ~mask
             logits = logits.masked_fill(self._illegal, -math.inf)
-        self.log_probs = logits.log_softmax(-1)
+        self._logits = logits
+        self._log_probs: Tensor | None = None  # to draw an action they are not needed
+
+    @property
+    def log_probs(self) -> Tensor:
         """``[..., K]``."""
+        if self._log_probs is None:
+            self._log_probs = self._logits.log_softmax(-1)
+        return self._log_probs
 
     @property
     def probs(self) -> Tensor:
@@ -78,14 +85,14 @@ class Categorical:
     def sample(self, generator: Generator | None = None) -> Tensor:
         """``[...]``, int64. By the Gumbel-max trick (Maddison et al. 2014): the first of K exponential clocks."""
         with torch.no_grad():
-            clocks = torch.empty_like(self.log_probs).exponential_(generator=generator)
+            clocks = torch.empty_like(self._logits).exponential_(generator=generator)
             # Some builds of torch may draw 0, whose logarithm would make NaN of an illegal action, and so the winner.
             clocks.clamp_(min=torch.finfo(clocks.dtype).tiny)
-            return (self.log_probs - clocks.log_()).argmax(-1)
+            return (self._logits - clocks.log_()).argmax(-1)
 
     def mode(self) -> Tensor:
         """``[...]``, int64; the first of several that are equally likely."""
-        return self.log_probs.argmax(-1)
+        return self._logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Of ``action``, ``[...]``, int64."""

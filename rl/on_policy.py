@@ -19,6 +19,9 @@ from velodrome.rl.precision import choose_precision
 from velodrome.rl.rollout import Rollout
 from velodrome.seeding import derive
 
+_SIDE_BY_SIDE_ROWS = 512
+"""From so many rows in a minibatch on, policy and value are worth a thread each. The numbers do not depend on it."""
+
 
 class OnPolicy:
     """PPO's ``Learning`` (see ``training``): one update is one rollout and what is learnt from it.
@@ -38,8 +41,12 @@ class OnPolicy:
             config.depth, config.activation, config.log_std_init, config.normalize_obs, config.memory,
             config.memory_units,
         )
-        self.device = learning_device(config.device, device, config.threads, is_image=spec.is_image)
+        num_threads = config.threads or torch.get_num_threads()
+        self.device = learning_device(config.device, device, 1 if not spec.is_image else config.threads,
+                                      is_image=spec.is_image)
         self.policy = Policy(spec, torch.Generator().manual_seed(derive(seed, "weights"))).to(self.device)
+        self.policy.is_side_by_side = num_threads > 1 and not spec.is_image and self.device.type == "cpu" and (
+            config.num_envs * config.num_steps // config.minibatches >= _SIDE_BY_SIDE_ROWS)
         self.steps_per_update = config.num_envs * config.num_steps
         self.num_updates = math.ceil(steps / self.steps_per_update)
         trunk = self.policy.trunk

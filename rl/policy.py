@@ -24,6 +24,7 @@ from velodrome.rl.gaussians import DiagonalGaussian
 from velodrome.rl.networks import CNN, MINATAR, NATURE
 from velodrome.rl.recurrent import LSTMCore, LSTMState, Memory
 from velodrome.rl.sight import Sight, has_channels_last
+from velodrome.rl.twins import run_both
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -111,6 +112,8 @@ class Policy(nn.Module):
         how: dict[str, Any] = {"activation": spec.activation, "generator": generator}
         self.head = Mlp([*sizes, outputs], gain=_HEAD_GAIN, **how)
         self.critic = Mlp([*sizes, 1], gain=_VALUE_GAIN, **how)
+        self.is_side_by_side = False
+        """Whether ``outputs`` computes policy and value on two threads; on a CPU."""
         self.log_std = nn.Parameter(torch.full((outputs,), spec.log_std_init)) if spec.action.kind == "box" else None
 
     def forward(
@@ -130,6 +133,9 @@ class Policy(nn.Module):
             assert memory is not None
             remembered_t, _ = self.core(features.view(*memory.start_t.shape, -1), *memory)
             features = torch.cat([features, remembered_t.flatten(0, 1)], -1)
+        if self.is_side_by_side:
+            head, value = run_both(self.head, self.critic, features)
+            return head, value.squeeze(-1)
         return self.head(features), self.critic(features).squeeze(-1)
 
     def act(self, x: Tensor, mask: Tensor | None = None) -> Distribution:

@@ -52,7 +52,7 @@ class PPOConfig:
                           " environments.", Choice("none", "lstm"))
     memory_units: int = setting(64, "Units of the memory.", Int(1, 65_536))
     log_std_init: float = setting(0.0, "Log of the first deviation of continuous actions.", Float(-20.0, 5.0))
-    threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
+    threads: int = setting(0, "Threads; 0 for as many as the trial has. An mlp takes two, from minibatches of 512 on.",
                            Int(0, 1_024))
     precision: str = setting("auto", "What a cnn computes in; auto for the quicker here, as a short trial tells.",
                              Choice("auto", "float32", "bfloat16"))

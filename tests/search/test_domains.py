@@ -147,7 +147,8 @@ WRONG: list[tuple[Domain, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("domain", "allowed"), WRONG, ids=lambda x: repr(x) if not isinstance(x, str) else "")
+@pytest.mark.parametrize(("domain", "allowed"), WRONG,
+                         ids=lambda x: "" if isinstance(x, str) else repr(x).partition(" at 0x")[0])
 def test_a_mistake_names_the_parameter_what_was_given_and_what_is_allowed(domain: Domain, allowed: str) -> None:
     with pytest.raises(SpaceError) as caught:
         Space({"my lr": domain})
