@@ -102,6 +102,9 @@ def open_readonly(path: Path) -> sqlite3.Connection | None:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         conn = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         _check(conn, path)
+        if conn.execute("PRAGMA user_version").fetchone() == (0,):  # whoever made it did not get further
+            conn.close()
+            return None
     except BaseException as error:
         if conn is not None:
             conn.close()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from velodrome.resources.demand import Demand
 from velodrome.resources.holder import Holder, Life
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.ledger import Ledger
+from velodrome.resources.ledger_file import open_readonly
 from velodrome.resources.ledger_place import Place
 from velodrome.resources.opening import Machine, known_peak
 from velodrome.resources.state import Priority
@@ -345,3 +347,15 @@ def test_settings_that_go_bad_later_leave_the_last_good_ones(place: Place) -> No
     place.settings.write_text("[sharing]\nquantum_s = 'much'\n")
     with pytest.raises(UsageError, match="quantum_s"):
         Ledger(place)
+
+
+def test_a_ledger_whose_making_was_cut_short_reads_as_none_and_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+    assert path.stat().st_size > 0
+    assert open_readonly(path) is None
+    Ledger(Place(path, True, "test")).close()
+    made = open_readonly(path)
+    assert made is not None
+    made.close()
