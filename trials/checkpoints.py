@@ -30,7 +30,7 @@ from velodrome.trials.state_codec import decode, encode
 FORMAT = 1
 MANIFEST, _STATE, _WEIGHTS, _ARRAYS = "manifest.json", "state.json", "weights.safetensors", "arrays.safetensors"
 UNFINISHED = ".unfinished-"
-_TRIAL, _CHECKPOINT = re.compile(r"\d{6,}"), re.compile(r"step-\d{8,}-a\d+(-\d+)?")
+_TRIAL, _CHECKPOINT = re.compile(r"\d{6,}"), re.compile(r"step-(?P<step>\d{8,})-a\d+(-\d+)?")
 
 
 class Written(NamedTuple):
@@ -181,7 +181,9 @@ def clean(store_dir: Path, files_dir: str, known: Iterable[str]) -> int:
 
 
 def remove_leftovers(store_dir: str, files_dir: str, number: int, kept: Iterable[Kept]) -> None:
-    """Deletes what an earlier attempt of the trial left: half written, or whole and not told. For the trial's worker.
+    """Deletes what an earlier attempt of the trial left: half written, or whole and not told.
+
+    What was not told is later than all that was; an earlier one that the trial needs no more may be lent to another.
 
     Args:
         store_dir: The store's folder.
@@ -189,10 +191,11 @@ def remove_leftovers(store_dir: str, files_dir: str, number: int, kept: Iterable
         number: The trial.
         kept: What the study knows of.
     """
-    known = {Path(store_dir, checkpoint.path) for checkpoint in kept}
+    told = max((checkpoint.step for checkpoint in kept), default=-1)
     folder = Path(store_dir, files_dir, f"{number:06d}")
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.startswith(UNFINISHED) or (_CHECKPOINT.fullmatch(path.name) and path not in known):
+        named = _CHECKPOINT.fullmatch(path.name)
+        if path.name.startswith(UNFINISHED) or (named is not None and int(named["step"]) > told):
             shutil.rmtree(path, ignore_errors=True)
 
 

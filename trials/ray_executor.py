@@ -19,7 +19,7 @@ from velodrome.errors import ObjectiveError, SpaceError, VeloError
 from velodrome.resources.ray_plan import RayPlan
 from velodrome.resources.request import format_bytes
 from velodrome.resources.slots import Slot
-from velodrome.trials import checkpoint_files, ray_worker
+from velodrome.trials import checkpoint_files, checkpoints, ray_worker
 from velodrome.trials.declaration import place_of
 from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Preempted, Quit, Returned
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
@@ -100,6 +100,10 @@ class RayExecutor:
     def launch(self, job: Job) -> tuple[str, str]:
         """Queues the trial for the least busy worker; it goes out with the next ``poll``."""
         assert self._context is not None
+        if job.attempt > 1 and self._context.store_dir:
+            checkpoints.remove_leftovers(
+                self._context.store_dir, self._context.files_dir, job.number, job.checkpoints
+            )
         worker = min((w for w in self._workers if w.depth), key=lambda w: len(w.jobs))
         worker.jobs[job.number] = job
         self._running_at[job.number] = worker

@@ -178,3 +178,11 @@ def test_no_two_stores_in_a_folder_share_their_files() -> None:
     stores = ["a.db", "a", "a.sqlite", "a.files", "a-files", "a.db.db"]
     assert len({files_dir(Path("/x", store), "s") for store in stores}) == len(stores)
     assert files_dir(Path("/x/velodrome.db"), "s") == "velodrome.files/s"
+
+
+def test_an_earlier_checkpoint_that_is_lent_to_another_trial_is_no_leftover(tmp_path: Path) -> None:
+    save(tmp_path, 2)
+    kept = save(tmp_path, 4)
+    save(tmp_path, 6)
+    checkpoints.remove_leftovers(str(tmp_path), "velodrome.files/s", 12, [Kept(4, kept.path, kept.sha256)])
+    assert names(tmp_path) == ["step-00000002-a1", "step-00000004-a1"]
