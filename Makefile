@@ -28,11 +28,15 @@ demo: install
 	  '  $(BIN)/velo sweep examples/digits.py --help    every option; stop a sweep with Ctrl-C,' \
 	  '  $(BIN)/velo resume digits --store $(STORE)        and go on where it was'
 
+# Tests run in a few processes side by side, a file at a time in each; TESTS="tests/rl -x" runs some of them.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+TESTS ?=
+
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(TESTS)
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 check: install
 	$(BIN)/ruff check .

@@ -40,9 +40,10 @@ class Search:
 
 
 SEARCHES = {
-    # CartPole with half of the steps that it is measured with, for with all of them most settings reach 500.
-    "cartpole": Search("ppo", "CartPole-v1", 15_000, 40, (
-        "num_envs=8|16|32", "num_steps=16|32|64", "epochs=4|8|16", "minibatches=2|4|8", "lr=5e-4..5e-3:log",
+    # CartPole with fewer steps than it is measured with, for with all of them most settings reach 500; and with
+    # minibatches of 64 rows or more: those of 16 learn from fewer steps, and take three times as long for it.
+    "cartpole": Search("ppo", "CartPole-v1", 20_000, 40, (
+        "num_envs=16|32", "num_steps=32|64", "epochs=4|8|16", "minibatches=2|4|8", "lr=5e-4..5e-3:log",
         "gamma=0.98|0.99", "gae_lambda=0.8|0.9|0.95")),
     "acrobot": Search("ppo", "Acrobot-v1", 100_000, 30, (
         "num_envs=16|32", "num_steps=16|32|64", "epochs=4|8|16", "minibatches=4|8", "lr=5e-4..5e-3:log",

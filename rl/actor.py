@@ -81,20 +81,27 @@ class Actor:
     @torch.no_grad()
     def fill(self, rollout: Rollout) -> None:
         """Takes the rollout's steps. What the policy normalises by goes on with every step."""
+        with self.policy.at_rest():
+            self._fill(rollout)
+
+    def _fill(self, rollout: Rollout) -> None:
         policy, envs = self.policy, self.envs
         rollout.begin(self._state)
         for t in range(rollout.num_steps):
             mask = None if envs.action_mask is None else envs.action_mask.copy()
             # Act: the action is kept as it was drawn, the environments clip their copy.
-            pi, self._state = policy.step(self._to_device(self._obs), self._mask(mask), self._state)
-            action = pi.sample(self.generator).cpu()
+            pi, value, self._state = policy.step_with_value(
+                self._to_device(self._obs), self._mask(mask), self._state)
+            action = pi.sample(self.generator)
+            acted = None if value is None else (pi.log_prob(action).cpu(), value.cpu())
+            action = action.cpu()
             step = envs.step(policy.to_env(action))
             # Note what happened.
             reward = step.reward
             if self.reward_normalizer is not None:
                 self.reward_normalizer = self.reward_normalizer.update(reward, step.terminated | step.truncated)
                 reward = self.reward_normalizer.normalize(reward)
-            rollout.add(t, self._obs, mask, action, step, reward, policy, self._state)
+            rollout.add(t, self._obs, mask, action, step, reward, policy, self._state, acted)
             if step.episode_done.any():
                 self.episodes.add(step.episode_return[step.episode_done], step.episode_length[step.episode_done])
             # See what comes next, and forget the episodes that ended.

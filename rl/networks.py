@@ -8,7 +8,8 @@ is a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -63,6 +64,8 @@ class CNN(nn.Module):
         super().__init__()
         self.num_features = num_features
         self.precision = "float32"
+        self._rested: list[tuple[Tensor, Tensor]] | None = None
+        self._rested_255th = torch.empty(0)
         channels, height, width = shape
         layers: list[nn.Module] = []
         for filters, size, stride in convolutions:
@@ -79,6 +82,8 @@ class CNN(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features ``[..., num_features]`` of images ``[..., C, H, W]``, uint8, bool or float."""
+        if self._rested is not None and not torch.is_grad_enabled():
+            return self._quickly(obs, self._rested)
         is_half = self.precision == "bfloat16"
         dtype = torch.bfloat16 if is_half else self.linear.weight.dtype
         images = obs.reshape(-1, *obs.shape[-3:]).to(dtype, memory_format=torch.channels_last)
@@ -89,6 +94,28 @@ class CNN(nn.Module):
             maps = self.convolutions[1:](functional.conv2d(images, weight, first.bias, first.stride))
             features: Tensor = self.linear(maps.flatten(1)).relu_()
         features = features.float() if is_half else features
+        return features.view(*obs.shape[:-3], self.num_features)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """A block in which no weight changes: without gradients, each becomes bfloat16 once, not in every call."""
+        if self.precision == "bfloat16":
+            layers: list[Any] = [*list(self.convolutions)[::2], self.linear]
+            self._rested = [(layer.weight.detach().bfloat16(), layer.bias.detach().bfloat16()) for layer in layers]
+            self._rested_255th = (layers[0].weight.detach() / 255.0).bfloat16()
+        try:
+            yield
+        finally:
+            self._rested = None
+
+    def _quickly(self, obs: Tensor, rested: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """``forward`` with weights in bfloat16: the same numbers."""
+        maps = obs.reshape(-1, *obs.shape[-3:]).to(torch.bfloat16, memory_format=torch.channels_last)
+        layers: list[Any] = list(self.convolutions)[::2]
+        for i, (layer, (weight, bias)) in enumerate(zip(layers, rested[:-1], strict=True)):
+            weight = self._rested_255th if i == 0 and obs.dtype == torch.uint8 else weight  # noqa: PLW2901
+            maps = functional.conv2d(maps, weight, bias, layer.stride).relu_()
+        features = functional.linear(maps.flatten(1), *rested[-1]).relu_().float()
         return features.view(*obs.shape[:-3], self.num_features)
 
 

@@ -8,6 +8,7 @@ through one convolutional trunk with two heads. With memory, they are also given
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,11 +150,23 @@ class Policy(nn.Module):
         features, state = self._remember(x, state)
         return self.distribution(self.head(features), mask), state
 
+    def step_with_value(
+        self, x: Tensor, mask: Tensor | None, state: LSTMState | None
+    ) -> tuple[Distribution, Tensor | None, LSTMState | None]:
+        """``step``, and the value ``[B]`` of images, which costs next to nothing beside their convolutions; or None."""
+        features, state = self._remember(x, state)
+        value = self.critic(features).squeeze(-1) if self.spec.is_image else None
+        return self.distribution(self.head(features), mask), value, state
+
     def value(self, x: Tensor, state: LSTMState | None = None) -> Tensor:
         """The value alone, ``[B]``; with memory, of observations that follow what is remembered."""
         features, _ = self._remember(x, state)
         value: Tensor = self.critic(features).squeeze(-1)
         return value
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        """A block in which no weight changes, as while acting: what can be prepared once is."""
+        return self.trunk.at_rest() if isinstance(self.trunk, ImageTrunk) else nullcontext()
 
     def initial_state(self, num_envs: int) -> LSTMState | None:
         """What is remembered when episodes begin; None without memory."""
@@ -211,6 +224,10 @@ class ImageTrunk(nn.Module):
         )
         self.num_features = self.cnn.num_features
         self.shape = channels, height, width
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        """While its weights do not change; see ``CNN.at_rest``."""
+        return self.cnn.at_rest()
 
     @property
     def precision(self) -> str:

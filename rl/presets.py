@@ -15,8 +15,8 @@ _MINATAR: dict[str, ParamValue] = {
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
         "CartPole-v1": {
-            "num_envs": 8, "num_steps": 16, "epochs": 4, "minibatches": 8, "lr": 1.67e-3, "gamma": 0.99,
-            "gae_lambda": 0.95,
+            "num_envs": 16, "num_steps": 32, "epochs": 8, "minibatches": 8, "lr": 2.08e-3, "gamma": 0.99,
+            "gae_lambda": 0.8,
         },
         "CartPoleNoVelocity-v1": {
             "num_envs": 32, "num_steps": 64, "epochs": 8, "minibatches": 4, "lr": 2e-3, "gamma": 0.98,

@@ -81,6 +81,7 @@ class Rollout:
         self.obs: Tensor | None = None
         self.action: Tensor | None = None
         self.mask: Tensor | None = None
+        self._acted: Tensor | None = None
         self._last_obs: Tensor | None = None
         self._first_state: LSTMState | None = None
         self._last_state: LSTMState | None = None
@@ -95,7 +96,7 @@ class Rollout:
 
     def add(
         self, t: int, obs: Tensor, mask: Array | None, action: Tensor, step: Step, reward: Array, policy: Policy,
-        state: LSTMState | None,
+        state: LSTMState | None, acted: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Notes step ``t``.
 
@@ -108,13 +109,17 @@ class Rollout:
             reward: ``[N]``, as the learner is to see it.
             policy: Sees the final observations of truncated episodes.
             state: What is remembered after ``obs``, before anything is forgotten.
+            acted: Log-probability of the action and value, ``[N]`` each, where acting gave both.
         """
         if self.obs is None or self.action is None:
             self.obs = obs.new_empty((self.num_steps, *obs.shape))
             self.action = action.new_empty((self.num_steps, *action.shape))
             self.mask = None if mask is None else torch.empty((self.num_steps, *mask.shape), dtype=torch.bool)
+            self._acted = None if acted is None else torch.empty(2, self.num_steps, self.num_envs)
         self.obs[t] = obs
         self.action[t] = action
+        if self._acted is not None and acted is not None:
+            self._acted[0, t], self._acted[1, t] = acted
         if self.mask is not None:
             self.mask[t] = torch.from_numpy(mask)
         for array, name in self._arrays:
@@ -143,8 +148,11 @@ class Rollout:
         obs, action = (part.flatten(0, 1).to(device) for part in (self.obs, self.action))
         mask = None if self.mask is None else self.mask.flatten(0, 1).to(device)
         memory = self._memory(device)
-        pi, value = policy(obs, mask, memory)
-        log_prob = pi.log_prob(action)
+        if self._acted is None:
+            pi, value = policy(obs, mask, memory)
+            log_prob = pi.log_prob(action)
+        else:
+            log_prob, value = self._acted.flatten(1).to(device)
         v_t = value.cpu().view(shape)
         v_last = policy.value(self._last_obs.to(device), self._last_state).cpu()
         v_final_t = torch.zeros(shape)

@@ -13,6 +13,7 @@ from torch import Generator
 from velodrome.envs.adapter import MODES, make_envs
 from velodrome.rl import precision
 from velodrome.rl.algorithms import RunConfig, env_settings
+from velodrome.rl.networks import CNN
 from velodrome.rl.on_policy import OnPolicy
 from velodrome.rl.policy import ImageTrunk
 from velodrome.rl.ppo_config import PPOConfig
@@ -134,3 +135,19 @@ def test_atari_wrappers_come_by_themselves(env: str, wrappers: str, expected: tu
 def test_a_run_knows_every_mode_of_make_envs() -> None:
     allowed: Any = about(RunConfig)["mode"].allowed
     assert list(allowed.options) == list(MODES)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_at_rest_the_numbers_are_the_same(dtype: torch.dtype) -> None:
+    if not torch.cpu.get_capabilities().get("avx512_bf16", False):
+        pytest.skip("bfloat16 is emulated here, which takes minutes")
+    network = CNN((4, 84, 84), generator=torch.Generator().manual_seed(0))
+    images = torch.randint(0, 256, (3, 84, 84, 4), generator=torch.Generator().manual_seed(1)).to(dtype)
+    for name in ("float32", "bfloat16"):
+        network.precision = name
+        with torch.no_grad():
+            plain = network(images.permute(0, 3, 1, 2))
+            with network.at_rest():
+                assert torch.equal(network(images.permute(0, 3, 1, 2)), plain)
+            network.linear.weight.mul_(2.0)
+            assert not torch.equal(network(images.permute(0, 3, 1, 2)), plain)
