@@ -2,17 +2,19 @@
 
 All trials of a study ask for the same. Each GPU then takes as many trials as it takes, in whichever order they are
 placed, so the trials are spread, the next one going to the GPU that has the fewest: that is no fewer trials than
-packing would run, and each runs faster. Several users or studies on one machine are not seen here: whoever knows of
-them passes the part of the inventory that is left.
+packing would run, and each runs faster. Several users or studies on one machine are not seen here: the ledger
+(``ledger.py``) says how many of the planned workers there may be at a time, and where.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from velodrome.errors import UsageError
 from velodrome.resources.gpus import Gpu
 from velodrome.resources.inventory import Inventory
+from velodrome.resources.packing import memory_part
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.slots import Slot
 
@@ -29,10 +31,12 @@ class Plan:
     Attributes:
         slots: One for each worker.
         reasons: Why so many, and why there, a sentence each.
+        request: What each asks for, ``gpu=auto`` settled.
     """
 
     slots: tuple[Slot, ...]
     reasons: tuple[str, ...]
+    request: ResourceRequest
 
 
 def plan(inventory: Inventory, request: ResourceRequest, workers: int | None = None) -> Plan:
@@ -74,9 +78,30 @@ def plan(inventory: Inventory, request: ResourceRequest, workers: int | None = N
         reasons.append(f"{needed}, and {format_bytes(inventory.available_bytes)} are free now")
     threads = max(1, inventory.cpus // workers)
     return Plan(
-        tuple(_slot(index, threads, inventory, request, places[index] if places else ()) for index in range(workers)),
-        tuple(reasons),
+        tuple(slot(index, threads, inventory, request, places[index] if places else ()) for index in range(workers)),
+        tuple(reasons), request,
     )
+
+
+def slot(index: int, threads: int, inventory: Inventory, request: ResourceRequest, gpus: Sequence[Gpu]) -> Slot:
+    """A worker's slot.
+
+    Args:
+        index: The worker's number.
+        threads: How many threads its libraries may start.
+        inventory: The machine.
+        request: What a trial asks for.
+        gpus: The GPUs that are the worker's, none for the CPU.
+    """
+    if gpus:
+        part = memory_part(request, min(gpu.memory_bytes for gpu in gpus))
+        return Slot(
+            index, threads, "cuda", "cuda:" + ",".join(str(gpu.index) for gpu in gpus),
+            {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}, request.memory_bytes, part,
+        )
+    env = {"CUDA_VISIBLE_DEVICES": ""} if inventory.gpus else {}
+    limit_bytes = request.memory_bytes or int(inventory.memory_bytes * _MEMORY_LIMIT_SHARE)
+    return Slot(index, threads, env=env, memory_bytes=limit_bytes)
 
 
 def _settle_gpu(
@@ -132,17 +157,6 @@ def _check_memory(inventory: Inventory, request: ResourceRequest, workers: int |
             given=f"{request} for each trial, {format_bytes(needed_bytes)} in all",
             allowed=f"{format_bytes(inventory.memory_bytes)} in all", hint="ask for less memory or fewer workers",
         )
-
-
-def _slot(index: int, threads: int, inventory: Inventory, request: ResourceRequest, gpus: tuple[Gpu, ...]) -> Slot:
-    if gpus:
-        return Slot(
-            index, threads, "cuda", "cuda:" + ",".join(str(gpu.index) for gpu in gpus),
-            {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}, request.memory_bytes,
-        )
-    env = {"CUDA_VISIBLE_DEVICES": ""} if inventory.gpus else {}
-    limit_bytes = request.memory_bytes or int(inventory.memory_bytes * _MEMORY_LIMIT_SHARE)
-    return Slot(index, threads, env=env, memory_bytes=limit_bytes)
 
 
 def _count(number: int, noun: str) -> str:

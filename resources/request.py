@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
+from functools import partial
 
 from velodrome.errors import UsageError, nearest
 
@@ -29,6 +31,7 @@ class ResourceRequest:
             there is one. Nobody enforces a part: it only says how many trials share the GPU.
         gpu_memory_bytes: Memory that must be free on each GPU of the trial, for each trial there.
         memory_bytes: Memory of the trial's process, which is held to it; 0 where unsaid.
+        custom: Names and amounts of resources that the settings for sharing name, such as licences.
 
     Raises:
         UsageError: If a number is negative or not a whole one, or a GPU part above 1 is not whole.
@@ -38,14 +41,15 @@ class ResourceRequest:
     gpu_millis: int = 0
     gpu_memory_bytes: int = 0
     memory_bytes: int = 0
+    custom: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = {"cpus": 1, "gpu_millis": AUTO_GPU}.get(field.name, 0)
+        counts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "custom"}
+        for name, value in (counts | dict(self.custom)).items():
+            least = {"cpus": 1, "gpu_millis": AUTO_GPU}.get(name, 0)
             if type(value) is not int or value < least:
                 raise UsageError(
-                    f"A resource request has an impossible {field.name}", given=repr(value),
+                    f"A resource request has an impossible {name}", given=repr(value),
                     allowed=f"a whole number, {max(least, 0)} or more",
                 )
         if self.gpu_millis > 1000 and self.gpu_millis % 1000:
@@ -60,11 +64,15 @@ class ResourceRequest:
             )
 
     @classmethod
-    def parse(cls, text: str) -> ResourceRequest:
+    def parse(cls, text: str, custom: Collection[str] = ()) -> ResourceRequest:
         """The request that a text such as ``"cpus=2,gpu=0.5,memory=4GiB"`` means; what is not named is as by default.
 
+        Args:
+            text: The request.
+            custom: Which other resources there are.
+
         >>> ResourceRequest.parse("cpus=2,gpu=0.5,memory=4GiB")
-        ResourceRequest(cpus=2, gpu_millis=500, gpu_memory_bytes=0, memory_bytes=4294967296)
+        ResourceRequest(cpus=2, gpu_millis=500, gpu_memory_bytes=0, memory_bytes=4294967296, custom=())
 
         Raises:
             UsageError: If a name is unknown or given twice, or a value is not understood.
@@ -74,24 +82,28 @@ class ResourceRequest:
             "gpu_memory": ("gpu_memory_bytes", parse_bytes), "memory": ("memory_bytes", parse_bytes),
         }
         values: dict[str, int] = {}
+        others: dict[str, int] = {}
         for part in filter(None, (p.strip() for p in text.split(","))):
             name, sign, value = (p.strip() for p in part.partition("="))
-            if not sign or name not in parsers:
+            if not sign or (name not in parsers and name not in custom):
                 raise UsageError(
-                    "A resource request is not understood", given=repr(part), allowed=_ALLOWED,
-                    hint=nearest(name, parsers),
+                    "A resource request is not understood", given=repr(part),
+                    allowed="; ".join([_ALLOWED, *(f"{other}=N" for other in custom)]),
+                    hint=nearest(name, [*parsers, *custom])
+                    or "something else is counted where ledger.toml names it under [resources]",
                 )
-            field, parser = parsers[name]
-            if field in values:
+            field, parser = parsers.get(name, (name, partial(_parse_count, what=name)))
+            if field in values or field in others:
                 raise UsageError(f"A resource request names {name} twice", given=repr(text), allowed="each name once")
-            values[field] = parser(value)
-        return cls(**values)
+            (values if name in parsers else others)[field] = parser(value)
+        return cls(**values, custom=tuple(sorted(others.items())))
 
     def __str__(self) -> str:
         gpu = "auto" if self.gpu_millis == AUTO_GPU else f"{self.gpu_millis / 1000:g}"
         parts = [f"cpus={self.cpus}", f"gpu={gpu}" if self.gpu_millis else ""]
         parts += [f"gpu_memory={format_bytes(self.gpu_memory_bytes)}" if self.gpu_memory_bytes else ""]
         parts += [f"memory={format_bytes(self.memory_bytes)}" if self.memory_bytes else ""]
+        parts += [f"{name}={amount}" for name, amount in self.custom]
         return ",".join(filter(None, parts))
 
 
@@ -142,7 +154,10 @@ def parse_gpu_millis(text: str) -> int:
     return int(millis)
 
 
-def _parse_count(text: str) -> int:
-    if not text.isdecimal():
-        raise UsageError("A number of cores is not understood", given=repr(text), allowed="a whole number, 1 or more")
+def _parse_count(text: str, what: str = "cores") -> int:
+    if not (text.isascii() and text.isdecimal()):
+        least = 1 if what == "cores" else 0
+        raise UsageError(
+            f"A number of {what} is not understood", given=repr(text), allowed=f"a whole number, {least} or more"
+        )
     return int(text)

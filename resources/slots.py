@@ -16,6 +16,7 @@ class Slot:
         label: The device as a person calls it, such as ``"cuda:3"``.
         env: Environment variables of the worker (``CUDA_VISIBLE_DEVICES`` and the like).
         memory_bytes: Limit on the worker's private memory; 0 for none.
+        gpu_memory_part: The part of each GPU's memory that CUDA's allocator is held to; 1 for all.
     """
 
     index: int
@@ -24,3 +25,4 @@ class Slot:
     label: str = "cpu"
     env: dict[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
+    gpu_memory_part: float = 1.0

@@ -17,6 +17,7 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import Diverged, Pruned
 from velodrome.rl.agent import restore, snapshot
 from velodrome.rl.algorithms import RunConfig, env_settings, learning_class, learns_meanwhile, read_params
+from velodrome.rl.choices import choices
 from velodrome.rl.evaluate import MAX_ENVS, evaluate
 
 _MAX_REPORTS = 200
@@ -43,9 +44,16 @@ class TrialLike(Protocol):
     def restore(self) -> Any:
         """The state of the last checkpoint, or None."""
 
+    def note(self, action: str, reason: str, by: str) -> None:
+        """Keeps a choice that was made, with its reason."""
+
     @property
     def should_stop(self) -> bool:
-        """Whether the trial is not worth going on with."""
+        """Whether the trial is to end here."""
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it is to make a checkpoint now, which ends it for the time being."""
 
 
 class Learning(Protocol):
@@ -90,6 +98,8 @@ def train(trial: TrialLike) -> dict[str, float]:
         envs = stack.enter_context(make_envs(env, config.num_envs, learns_meanwhile=learns_meanwhile(algo), **how))
         learning = learning_class(algo)(envs, config, steps=steps, seed=trial.seed, device=trial.device)
         arena = stack.enter_context(make_envs(env, min(run.eval_episodes, MAX_ENVS), **how))
+        for action, reason in choices(config, run.mode, learning.policy, envs.source):
+            trial.note(action, reason, by=algo)
         training = Training(trial, learning, run, arena, steps=steps)
         training.go()
         return training.final_figures()
@@ -135,9 +145,9 @@ class Training:
                 speed = (steps - reported_steps) / max(now - reported_at, 1e-9)
                 trial.report(steps, {**figures, "steps_per_s": speed})
                 reported_at, reported_steps = now, steps
-                if trial.should_stop:
+                if not trial.preempted and trial.should_stop:
                     raise Pruned(f"stopped at step {steps}")
-            if is_last or now - saved_at >= wait_s:
+            if is_last or now - saved_at >= wait_s or trial.preempted:
                 trial.checkpoint(steps, self.state())
                 saved_at = time.monotonic()
                 wait_s = max(run.checkpoint_s, _CHECKPOINT_SHARE * (saved_at - now)) if run.checkpoint_s else 0.0

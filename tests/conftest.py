@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("velodrome", deadline=None)  # the machine may be busy
+settings.load_profile("velodrome")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +18,10 @@ def _token_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path_factory.getbasetemp() / "ray-token"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a ledger of its own: studies of tests wait for nobody, and nobody for them."""
+    folder: Path = tmp_path_factory.mktemp("ledger")
+    monkeypatch.setenv("VELODROME_LEDGER", str(folder / "ledger.db"))

@@ -73,11 +73,22 @@ def test_why_the_workers_are_so_many_is_kept_at_each_start() -> None:
     velo.resume("s", train, trials=2, executor="inline", progress=False)
     rows = study.query("select seq, trial_id, reason from decisions where decided_by = 'resources' and action = 'plan'")
     opened = study.query("select seq from events where kind = 'opened'")
-    assert [row["seq"] for row in rows] == [row["seq"] for row in opened]
-    assert [row["reason"] for row in rows] == [
-        "1 worker, as asked", "one trial at a time, in the study's own process: the executor is inline",
-    ]
+    assert sorted({row["seq"] for row in rows}) == [row["seq"] for row in opened]
+    reasons = [row["reason"] for row in rows]
+    assert reasons[0] == "1 worker, as asked"
+    assert "one trial at a time, in the study's own process: the executor is inline" in reasons[1:]
+    assert sum("for each worker's libraries" in reason for reason in reasons) == 2, "and with how many threads"
     assert {row["trial_id"] for row in rows} == {None}
+
+
+def test_what_was_chosen_can_be_pinned() -> None:
+    study = velo.sweep(train, SPACE, trials=1, threads=3, resources="memory=1GiB", name="s", **QUIET)
+    rows = study.query("select reason from decisions where decided_by = 'resources'")
+    reasons = [row["reason"] for row in rows]
+    assert "3 threads for each worker's libraries, as asked" in reasons
+    assert "1 GiB of memory for each worker at most, as asked" in reasons
+    with pytest.raises(velo.VeloError, match="number of threads"):
+        velo.sweep(train, SPACE, trials=1, threads=0, **QUIET)
 
 
 def test_a_study_by_hand_is_let_go_when_the_program_ends() -> None:

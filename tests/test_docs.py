@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETUP = ("make", "git", "cd", "pip", "python3 -m venv", "python -m venv", "source")
 LIMIT_S = 120
+SLOW = ("cluster.md",)
+"""Each of its blocks starts a Ray."""
 
 
 def is_setup(command: str) -> bool:
@@ -38,6 +40,7 @@ def run_shell(block: Block, name: str, folder: Path) -> None:
         return
     assert not any(map(is_setup, commands)), f"{name}: put the set-up commands into a block of their own"
     env = {key: value for key, value in os.environ.items() if not key.startswith("VELODROME_")}
+    env["VELODROME_LEDGER"] = os.environ["VELODROME_LEDGER"]
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.code], cwd=folder, env=env, stdin=subprocess.DEVNULL,
@@ -69,7 +72,10 @@ def run_page(text: str, page: str, folder: Path) -> int:
     return num_run
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if page.name in SLOW else ()) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if (ROOT / "examples").is_dir():
         shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.db*", "__pycache__"))

@@ -120,7 +120,7 @@ def test_the_environments_are_registered_without_loading_numba() -> None:
     ("trials/bad.py", "def f():\n    from optuna import trial", "Optuna only in the sampler bridge"),
     ("resources/bad.py", "import ray", "Ray only in the Ray executor"),
     ("velodrome/bad.py", "", "Each layer imports only what is below it"),
-    ("search/bad.py", "import sqlite3", "SQLite only in the results store"),
+    ("search/bad.py", "import sqlite3", "SQLite only in the results store and the resource ledger"),
     ("trials/bad.py", "import click.testing", "click only in the command line"),
 ])
 def test_the_linter_sees_what_breaks_a_fence(tmp_path: Path, module: str, code: str, contract: str) -> None:

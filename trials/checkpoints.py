@@ -30,7 +30,7 @@ from velodrome.trials.state_codec import decode, encode
 FORMAT = 1
 MANIFEST, _STATE, _WEIGHTS, _ARRAYS = "manifest.json", "state.json", "weights.safetensors", "arrays.safetensors"
 UNFINISHED = ".unfinished-"
-_TRIAL, _CHECKPOINT = re.compile(r"\d{6,}"), re.compile(r"step-\d{8,}-a\d+(-\d+)?")
+_TRIAL, _CHECKPOINT = re.compile(r"\d{6,}"), re.compile(r"step-(?P<step>\d{8,})-a\d+(-\d+)?")
 
 
 class Written(NamedTuple):
@@ -180,10 +180,23 @@ def clean(store_dir: Path, files_dir: str, known: Iterable[str]) -> int:
     return count
 
 
-def remove_unfinished(store_dir: str, files_dir: str, number: int) -> None:
-    """Deletes what an earlier attempt of the trial left half written. For the trial's worker."""
-    for path in Path(store_dir, files_dir, f"{number:06d}").glob(f"{UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+def remove_leftovers(store_dir: str, files_dir: str, number: int, kept: Iterable[Kept]) -> None:
+    """Deletes what an earlier attempt of the trial left: half written, or whole and not told.
+
+    What was not told is later than all that was; an earlier one that the trial needs no more may be lent to another.
+
+    Args:
+        store_dir: The store's folder.
+        files_dir: The study's folder of files, relative to the store's.
+        number: The trial.
+        kept: What the study knows of.
+    """
+    told = max((checkpoint.step for checkpoint in kept), default=-1)
+    folder = Path(store_dir, files_dir, f"{number:06d}")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        named = _CHECKPOINT.fullmatch(path.name)
+        if path.name.startswith(UNFINISHED) or (named is not None and int(named["step"]) > told):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(save_file: Callable[[Any, Path], None], data: Any, path: Path) -> None:

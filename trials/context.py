@@ -9,16 +9,19 @@ import json
 import operator
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from velodrome.errors import Pruned
+from velodrome.errors import Preempted, Pruned
 from velodrome.trials import checkpoints
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.inheriting import apply_changes, check_changes
+from velodrome.trials.micro_batches import micro_batches
 from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
+from velodrome.trials.preemption import Preemption
 from velodrome.types import Metrics, Params, ParamValue
 
 _MAX_STEP = 1 << 63
@@ -66,6 +69,14 @@ class Link(Protocol):
         """Why the trial was told to stop, or None; local and cheap."""
         ...
 
+    def preemption(self, number: int) -> Preemption | None:
+        """Whether the trial is to give its place to another; local and cheap."""
+        ...
+
+    def note(self, number: int, by: str, action: str, reason: str) -> None:
+        """Passes on what was decided inside the trial."""
+        ...
+
 
 class Trial:
     """One run of the objective.
@@ -79,6 +90,8 @@ class Trial:
         study: The study's name.
         user_attrs: What ``set_user_attr`` kept.
         restored_step: The step of the checkpoint that ``restore`` returned; None where there was none.
+        batch_divisor: Into how many parts ``micro_batches`` cuts a batch: 1, and twice as many each time that the trial
+            ran out of memory, where its objective is declared with ``on_oom="halve"``.
         parent: The number of the trial from whose checkpoint this one began; None for most.
     """
 
@@ -89,6 +102,7 @@ class Trial:
         self.device = device
         self.user_attrs: dict[str, Any] = {}
         self.restored_step: int | None = None
+        self.batch_divisor = job.batch_divisor
         self.parent: int | None = job.origin["parent"] if job.origin is not None else None
         self._must_differ: dict[str, Any] = {}
         self._given: Params = job.params
@@ -96,6 +110,7 @@ class Trial:
         self._asks = context.asks_verdicts
         self._link = link
         self._reported = self._stopped = self._looked = self._begun = self._has_saved = False
+        self._gives_way: Preemption | None = None
         self._job, self._context = job, context
         self._pid = os.getpid()
         self._saved_step = self._last_step = -1
@@ -114,6 +129,7 @@ class Trial:
 
         Raises:
             Pruned: If the trial was told to stop and has never looked at ``should_stop``.
+            Preempted: If the trial is to give its place to another, and its time to do so runs out.
             TypeError: If a value is no number, or the step no integer.
         """
         step, metrics = self._read_report(args, named)
@@ -124,6 +140,9 @@ class Trial:
         self._reported = True
         self._link.report(self.number, step, metrics)
         self._last_step = step
+        given = self._link.preemption(self.number)
+        if given is not None and time.monotonic() >= given.last_call_at and not self._stopped:
+            self._give_way(given)
         if self._context.pauses and self._saved_step == step:
             self._leave_if_paused()
 
@@ -139,6 +158,7 @@ class Trial:
                 type. Tensors lose their strides: a view or a transposed one returns by itself and contiguous.
 
         Raises:
+            Preempted: If the trial is to give its place to another: the checkpoint is safe, and it goes on from there.
             TypeError: If something in the state can't be kept; it names the place.
             ValueError: If the step is below that of an earlier checkpoint.
             OSError: If it can't be written; the checkpoint before it is as good as ever.
@@ -156,11 +176,13 @@ class Trial:
         if self._must_differ:
             check_changes(state, self._must_differ)
             self._must_differ = {}
-        if job.attempt > 1 and not self._has_saved:
-            checkpoints.remove_unfinished(context.store_dir, context.files_dir, job.number)
+        if not self._has_saved:
+            checkpoints.remove_leftovers(context.store_dir, context.files_dir, job.number, job.checkpoints)
         written = checkpoints.save(context.store_dir, context.files_dir, job.number, job.attempt, step, state)
         self._saved_step, self._has_saved = step, True
         self._link.checkpointed(job.number, step, written)
+        if (given := self._link.preemption(job.number)) is not None and not self._stopped:
+            self._give_way(given)
         if context.pauses and step == self._last_step:
             self._leave_if_paused()
 
@@ -199,7 +221,7 @@ class Trial:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the trial is not worth going on with.
+        """Whether the trial is to end here: it is not worth going on with, or is ``preempted``.
 
         Where a scheduler watches, this waits for its verdict on what was reported; otherwise it costs nothing.
         """
@@ -207,10 +229,45 @@ class Trial:
         if not self._stopped:
             if self._link.stop_reason(self.number) is not None:
                 self._stopped = True
+            elif self.preempted:
+                return True
             elif self._asks and self._reported:
                 self._reported = False
                 self._stopped = self._link.ask_stop(self.number)
         return self._stopped
+
+    @property
+    def preempted(self) -> bool:
+        """Whether the trial is to give its place to another: make a checkpoint, which ends it, or return.
+
+        A trial that was told so here, or by ``should_stop``, is not finished, however it ends: it waits, and goes on
+        from its last checkpoint. Costs nothing.
+        """
+        if self._gives_way is None:
+            self._gives_way = self._link.preemption(self.number)
+        return self._gives_way is not None
+
+    def micro_batches(self, *batches: Any) -> Iterator[tuple[Any, ...]]:
+        """A batch in ``batch_divisor`` parts, each with its share of the whole: ``(share, part, ...)``.
+
+        Whoever sums up the gradients of ``share * mean_loss(part)`` has the gradient of the batch's mean loss, with a
+        part of the memory::
+
+            for share, x, y in trial.micro_batches(batch_x, batch_y):
+                (share * loss(model(x), y)).backward()
+            optimizer.step()
+
+        Args:
+            batches: Tensors, arrays or lists of one length; each is cut along its first axis.
+
+        Raises:
+            ValueError: If there is none, or their lengths differ.
+        """
+        return micro_batches(self.batch_divisor, batches)
+
+    def note(self, action: str, reason: str, by: str = "objective") -> None:
+        """Keeps a choice made inside the trial, such as its precision, with the reason, among the study's decisions."""
+        self._link.note(self.number, str(by), str(action), str(reason))
 
     def should_prune(self) -> bool:
         """The same as ``should_stop``, by Optuna's name."""
@@ -275,6 +332,10 @@ class Trial:
         if self._job.checkpoints:
             self._link.restored(self.number, None, [])
 
+    def _give_way(self, given: Preemption) -> None:
+        self._gives_way = given
+        raise Preempted(given.reason)
+
     def _leave_if_paused(self) -> None:
         """Raises where the trial is to be paused: it can go on from here without reporting anything twice."""
         if os.getpid() == self._pid and self._link.ask_pause(self.number):
@@ -308,6 +369,14 @@ def settle(trial: Trial) -> None:
     """Says what the trial went on from, where it came to its end without a word."""
     if not trial._begun:
         trial._begin()
+
+
+def gave_way(trial: Trial) -> str | None:
+    """Why a trial that has ended gave its place away; None where it came to an end of its own.
+
+    A trial that was told of both its preemption and a verdict of the scheduler is over.
+    """
+    return None if trial._gives_way is None or trial._stopped else trial._gives_way.reason
 
 
 def number(value: Any) -> float:

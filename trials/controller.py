@@ -150,6 +150,12 @@ class Controller:
         self.happened(ev.ParamSuggested(number, name, domain, value))
         return value
 
+    def decided(self, by: str, action: str, reason: str) -> None:
+        """Stores a decision about the study as a whole; it is written with the next commit."""
+        if self._due_at is None:
+            self._due_at = self.clock.monotonic() + COMMIT_EVERY_S
+        self._log.decision(DecisionRow(self.study.id, self.seq + 1, None, self.clock.now(), by, action, reason))
+
     def seed_of(self, number: int) -> int:
         """The unfinished trial's own seed."""
         return self._facts[number].seed
@@ -298,6 +304,8 @@ class Controller:
                 then = "went on from its beginning" if step is None else f"went on from that of step {step}"
                 for problem in skipped:
                     self._decision(number, "manager", "skip checkpoint", f"{problem}; {then}")
+            case ev.Noted(number, by, action, reason):
+                self._decision(number, by, action, reason)
         self._log.event(_row(study_id, self.seq, self._now, event))
 
     def _see(self, names: Any) -> None:
@@ -320,6 +328,8 @@ class Controller:
             case ev.GiveUpPausing(number, reason):
                 self._decision(number, "manager", "no pausing", reason)
                 self.happened(ev.NoPausing(reason))
+            case ev.Note(number, action, reason):
+                self._decision(number, "manager", action, reason)
             case ev.Forget(number, after_step):
                 self._log.forget_metrics(trial_id(self.study.id, number), after_step)
             case ev.Discard(number, path):
@@ -378,7 +388,7 @@ class _Facts:
 
 _OF_LIVE_TRIALS = frozenset({
     ev.Launched, ev.ParamSuggested, ev.AttrSet, ev.Reported, ev.Checkpointed, ev.Restored, ev.Judged, ev.Paused,
-    ev.Thawed, ev.Returned, ev.Quit, ev.Failed, ev.Lost, ev.GivenBack,
+    ev.Thawed, ev.Returned, ev.Quit, ev.Failed, ev.Lost, ev.Preempted, ev.Noted, ev.GivenBack,
 })
 _WITH_LAST_REPORT = frozenset({ev.Returned, ev.Quit, ev.Checkpointed, ev.Paused})
 

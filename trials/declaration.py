@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
 
-from velodrome.errors import SpaceError, UsageError
+from velodrome.errors import SpaceError, UsageError, nearest
 from velodrome.trials.executor import ObjectiveInfo
 from velodrome.types import Goal
 
@@ -25,6 +25,7 @@ Objective = Callable[..., Any]
 """A function of one argument, the trial."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_ON_OOM = ("fail", "halve")
 _MARK = "__velo_objective__"
 
 
@@ -39,23 +40,27 @@ class SpaceLike(Protocol):
 class Declared:
     """What the decorator was given."""
 
-    def __init__(self, space: SpaceLike | None, goal: str | None) -> None:
-        self.space, self.goal = space, goal
+    def __init__(self, space: SpaceLike | None, goal: str | None, on_oom: str = "fail") -> None:
+        self.space, self.goal, self.on_oom = space, goal, on_oom
 
 
 @overload
 def objective(space: _F, /) -> _F: ...
 @overload
-def objective(space: SpaceLike | None = None, *, goal: str | None = None) -> Callable[[_F], _F]: ...
-def objective(space: Any = None, *, goal: str | None = None) -> Any:
+def objective(
+    space: SpaceLike | None = None, *, goal: str | None = None, on_oom: str = "fail"
+) -> Callable[[_F], _F]: ...
+def objective(space: Any = None, *, goal: str | None = None, on_oom: str = "fail") -> Any:
     """Marks a function as an objective, with its space and its goal; works with and without parentheses.
 
     Args:
         space: The search space; None for a define-by-run objective.
         goal: Such as ``"maximize accuracy"``.
+        on_oom: What becomes of a trial that runs out of memory: it fails (``"fail"``), or it is started again with
+            ``trial.batch_divisor`` doubled (``"halve"``), for an objective that trains on ``trial.micro_batches``.
 
     Raises:
-        UsageError: If the goal's text is not understood.
+        UsageError: If the goal's text is not understood, or ``on_oom`` is neither.
         SpaceError: If ``space`` is not a search space.
     """
     if inspect.isfunction(space):
@@ -69,9 +74,12 @@ def objective(space: Any = None, *, goal: str | None = None) -> Any:
         raise UsageError("A goal is a text", given=repr(goal), allowed="such as 'maximize accuracy'")
     if goal is not None:
         Goal.parse(goal)
+    if on_oom not in _ON_OOM:
+        raise UsageError("What to do about too little memory is not understood", given=f"on_oom={on_oom!r}",
+                         allowed=", ".join(map(repr, _ON_OOM)), hint=nearest(str(on_oom), _ON_OOM))
 
     def mark(function: _F) -> _F:
-        setattr(function, _MARK, Declared(space, goal))
+        setattr(function, _MARK, Declared(space, goal, on_oom))
         return function
 
     return mark
@@ -87,7 +95,8 @@ def describe(function: Objective, ref: str) -> ObjectiveInfo:
     """What the objective says of itself; ``ref`` is how to load it again."""
     mark = declared(function) or Declared(None, None)
     space = None if mark.space is None else mark.space.to_json()
-    return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0])
+    return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0],
+                         "" if mark.on_oom == "fail" else mark.on_oom)
 
 
 def name_of(function: Objective) -> str:

@@ -38,6 +38,8 @@ class Trial:
         origin: Of a trial that began from another's checkpoint: which one (``lending.Fork.origin``).
         losses: How often its worker died.
         errors: How often its objective failed.
+        hangs: How often it was ended because nothing was heard of it.
+        batch_divisor: By how much its batches are divided, since it ran out of memory: 1, 2, 4, ...
         failure: Why it failed last.
         reason: Why it is in this state, in a sentence, where there is more to say than the state.
         checkpoints: What it can go on from, oldest first.
@@ -60,6 +62,8 @@ class Trial:
     origin: dict[str, Any] | None = None
     losses: int = 0
     errors: int = 0
+    hangs: int = 0
+    batch_divisor: int = 1
     failure: Failure | None = None
     reason: str = ""
     checkpoints: tuple[Saved, ...] = ()
@@ -214,6 +218,22 @@ class Lost(NamedTuple):
     message: str
 
 
+class Preempted(NamedTuple):
+    """The trial gave its place to another study or user, and is none the worse."""
+
+    number: int
+    reason: str
+
+
+class Noted(NamedTuple):
+    """The trial's process decided something by itself (its device, its precision); stored as a decision."""
+
+    number: int
+    by: str
+    action: str
+    reason: str
+
+
 class GivenBack(NamedTuple):
     """The trial was handed to a worker and has no end: the study was interrupted, or another place came free sooner.
 
@@ -238,14 +258,14 @@ class Closed(NamedTuple):
 
 Event = (
     Opened | Suggested | Exhausted | Launched | ParamSuggested | AttrSet | Reported | Checkpointed | Restored | Judged
-    | Paused | Thawed | Returned | Quit | Failed | Lost | GivenBack | NoPausing | Closed
+    | Paused | Thawed | Returned | Quit | Failed | Lost | Preempted | Noted | GivenBack | NoPausing | Closed
 )
 
 EVENTS: dict[str, type[Any]] = {
     "opened": Opened, "suggested": Suggested, "exhausted": Exhausted, "launched": Launched,
     "param_suggested": ParamSuggested, "attr_set": AttrSet, "reported": Reported, "checkpointed": Checkpointed,
     "restored": Restored, "judged": Judged, "paused": Paused, "thawed": Thawed,
-    "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost,
+    "returned": Returned, "quit": Quit, "failed": Failed, "lost": Lost, "preempted": Preempted, "noted": Noted,
     "given_back": GivenBack, "no_pausing": NoPausing, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
@@ -272,6 +292,7 @@ class Launch(NamedTuple):
     """What it can go on from, the newest first."""
     origin: dict[str, Any] | None = None
     """Where it began from another trial's checkpoint: which one."""
+    batch_divisor: int = 1
 
 
 class Take(NamedTuple):
@@ -329,6 +350,14 @@ class Discard(NamedTuple):
     path: str
 
 
+class Note(NamedTuple):
+    """Store what was decided about the trial, and why."""
+
+    number: int
+    action: str
+    reason: str
+
+
 class Save(NamedTuple):
     """Store the trial as it now stands."""
 
@@ -342,5 +371,5 @@ class Abort(NamedTuple):
 
 
 Command = (
-    Suggest | Launch | Take | GiveUp | Conclude | Stop | Decide | GiveUpPausing | Forget | Discard | Save | Abort
+    Suggest | Launch | Take | GiveUp | Conclude | Stop | Decide | GiveUpPausing | Forget | Discard | Note | Save | Abort
 )

@@ -12,9 +12,11 @@ The calling loop, in the manager::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from velodrome.resources.slots import Slot
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Event
 from velodrome.types import Params, ParamValue
@@ -31,6 +33,8 @@ class Job(NamedTuple):
     """What it can go on from, the newest first."""
     origin: dict[str, Any] | None = None
     """Where it began from another trial's checkpoint: which one (``lending.Fork.origin``)."""
+    batch_divisor: int = 1
+    """Into how many parts its batches are cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class ObjectiveInfo:
         space: The search space as JSON, or None for a define-by-run objective.
         goal: The goal's text, or None.
         file: The source file, or ``""``.
+        on_oom: ``"halve"`` where it knows how to go on with smaller batches, else ``""``.
     """
 
     name: str
@@ -73,13 +78,16 @@ class ObjectiveInfo:
     space: dict[str, Any] | None = None
     goal: str | None = None
     file: str = ""
+    on_oom: str = ""
 
 
 class Host(Protocol):
     """What an executor asks of the manager while it polls."""
 
     def happened(self, event: Event) -> None:
-        """Takes note of an event of a trial: from Reported and Checkpointed to Returned, Paused, Failed and Lost."""
+        """Takes note of an event of a trial: from Reported and Checkpointed to its end, which is one of Returned,
+        Quit, Paused, Failed, Lost, Preempted and GivenBack.
+        """
         ...
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
@@ -108,6 +116,8 @@ class Executor(Protocol):
 
     runs_here: bool
     """Whether the objective runs in this process and thread, so that Ctrl-C must be raised inside it."""
+    gpu_peak_bytes: int
+    """The most memory of one GPU that any of its workers has had, as far as that was seen; 0 where it was not."""
 
     def describe(self) -> ObjectiveInfo:
         """Starts what is needed to load the objective, loads it, and says what it is.
@@ -131,6 +141,30 @@ class Executor(Protocol):
 
     def stop(self, number: int, reason: str) -> None:
         """Tells a running trial to stop: its ``should_stop`` turns true."""
+        ...
+
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        """Takes a running trial's place away: the host hears ``Preempted``, unless the trial ends by itself before.
+
+        The trial's ``should_stop`` turns true, and its next checkpoint ends it. After ``grace_s`` its process group
+        gets SIGTERM, and a moment later SIGKILL. Its worker's process is ended in any case, for what it holds of a
+        device; where the worker still has its slot, another process takes its place.
+        """
+        ...
+
+    def abandon(self, number: int, event: Event) -> None:
+        """Kills the process group of a running trial; the host hears ``event`` as the trial's end."""
+        ...
+
+    def held(self) -> list[Slot]:
+        """The slots that a process of this executor's may still use something of."""
+        ...
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        """Holds these slots from now on, no others: starts workers, and gives others up.
+
+        An idle worker ends at once, a busy one after its trial; what still runs after ``leave_s`` is preempted.
+        """
         ...
 
     def poll(self, timeout_s: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +13,10 @@ from velodrome.resources.slots import Slot
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.context import Trial
 from velodrome.trials.declaration import Objective, describe
-from velodrome.trials.events import AttrSet, Checkpointed, GivenBack, Reported, Restored
+from velodrome.trials.events import AttrSet, Checkpointed, Event, GivenBack, Noted, Reported, Restored
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.preemption import LAST_CALL, Preemption
 from velodrome.trials.running import run_trial
 from velodrome.types import Metrics, ParamValue
 
@@ -28,6 +30,7 @@ class InlineExecutor:
     """
 
     runs_here = True
+    gpu_peak_bytes = 0
 
     def __init__(self, source: ObjectiveSource, slot: Slot) -> None:
         self._source, self._slot = source, slot
@@ -36,6 +39,7 @@ class InlineExecutor:
         self._context: StudyContext | None = None
         self._job: Job | None = None
         self._stops: dict[int, str] = {}
+        self._preemption: Preemption | None = None
         self._env_before: dict[str, str | None] = {}
         self._pid = os.getpid()
         self._host_error: Exception | None = None
@@ -65,6 +69,21 @@ class InlineExecutor:
         if self._job is not None and self._job.number == number:
             self._stops[number] = reason
 
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        """Called from within the running trial's own report; one that pays no heed is not ended."""
+        if self._job is not None and self._job.number == number:
+            self._preemption = Preemption(reason, time.monotonic() + LAST_CALL * grace_s)
+
+    def abandon(self, number: int, event: Event) -> None:
+        """Does nothing: while the trial runs, nobody else does."""
+
+    def held(self) -> list[Slot]:
+        """The one slot."""
+        return [self._slot]
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        """Does nothing: this process has its place as long as it runs."""
+
     def poll(self, timeout_s: float) -> None:
         """Runs the waiting trial to its end, however long that takes."""
         job, function, host, context = self._job, self._function, self._host, self._context
@@ -73,7 +92,7 @@ class InlineExecutor:
         outcome = run_trial(function, Trial(job, context, self._slot.device, self), context.metrics)
         if self._host_error is not None:  # raised inside the objective, but none of its doing
             raise self._host_error
-        self._job = None
+        self._job = self._preemption = None
         self._stops.clear()
         host.happened(outcome)
 
@@ -138,6 +157,16 @@ class InlineExecutor:
     def stop_reason(self, number: int) -> str | None:
         """What ``stop`` left for the trial."""
         return self._stops.get(number)
+
+    def preemption(self, _number: int) -> Preemption | None:
+        """What ``preempt`` left for the trial."""
+        return self._preemption
+
+    def note(self, number: int, by: str, action: str, reason: str) -> None:
+        """Goes straight to the host."""
+        with self._calling() as host:
+            if host is not None:
+                host.happened(Noted(number, by, action, reason))
 
     @contextmanager
     def _calling(self) -> Iterator[Host | None]:

@@ -84,6 +84,9 @@ class Launcher:
                     self._spawn(key, slot, context, fds, selector)
                 case (wire.KILL, key) if key in self._pids:
                     _kill_group(self._pids[key])
+                case (wire.TERMINATE, key) if key in self._pids:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(self._pids[key], signal.SIGTERM)
         return bool(chunk)
 
     def _spawn(

@@ -57,6 +57,11 @@ class LauncherClient:
         with contextlib.suppress(OSError):
             self.wire.send([(wire.KILL, key)])
 
+    def terminate(self, key: int) -> None:
+        """Asks for a SIGTERM to the worker's process group."""
+        with contextlib.suppress(OSError):
+            self.wire.send([(wire.TERMINATE, key)])
+
     def receive(self) -> list[Message]:
         """What the launcher told: STARTED and EXITED messages."""
         return self.wire.receive()

@@ -22,12 +22,17 @@ from velodrome.trials import events as ev
 from velodrome.trials.controller import Controller
 from velodrome.trials.events import Command, Event
 from velodrome.trials.executor import Executor, Job, StudyContext, Waits
-from velodrome.types import ParamValue, TrialState
+from velodrome.trials.pace import Pace
+from velodrome.trials.share import Allowance, Share
+from velodrome.types import Failure, FailureClass, ParamValue, TrialState
 
 _TICK_S = 0.2
 """The longest wait for an event: a signal, a time limit and the progress line are looked at as often."""
 _STORE_PATIENCE_S = 10.0
 """How long a store that can't be written is tried again before the study stops."""
+
+_ENDS = frozenset({ev.Returned, ev.Quit, ev.Paused, ev.Failed, ev.Lost, ev.Preempted, ev.GivenBack})
+_ENDS_BY_ITSELF = frozenset({ev.Returned, ev.Quit})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Manager:
         timeout_s: Stop after so many seconds; None for never.
         on_progress: Called a few times a second.
         record_output: Takes note of where a trial's output lies.
+        share: What the study may hold of a machine that others use too; None for what the executor was made with.
+        hung_after_s: How long a trial may give no sign of life; None to learn it from the trials' own pace.
     """
 
     def __init__(
@@ -88,6 +95,8 @@ class Manager:
         timeout_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         record_output: Callable[[ArtifactRow], None] | None = None,
+        share: Share | None = None,
+        hung_after_s: float | None = None,
     ) -> None:
         self._controller = controller
         self._executor = executor
@@ -101,6 +110,10 @@ class Manager:
         self._finished_before = controller.table.num_finished
         self._next_progress_at = 0.0
         self._store_failed_at: float | None = None
+        self._share = share
+        self._allowance: Allowance | None = None
+        self._pace = Pace(hung_after_s)
+        self._next_look_at = 0.0
         self._ending: Outcome | None = None
         self._signum = 0
         self._in_objective = False
@@ -118,6 +131,7 @@ class Manager:
                 self._carry_out(controller.happened(ev.Opened(self._target)))
                 self._executor.open(self, self._context)
                 while (outcome := self._outcome()) is None:
+                    self._look_around()
                     self._fill()
                     self._poll()
                     self._commit()
@@ -142,6 +156,7 @@ class Manager:
     def happened(self, event: Event) -> None:
         """Takes note of an event."""
         inside, self._in_objective = self._in_objective, False
+        self._keep_pace(event)
         commands = self._controller.happened(event)
         if commands:
             self._carry_out(commands)
@@ -150,6 +165,7 @@ class Manager:
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """The value for a parameter of a define-by-run trial."""
         inside, self._in_objective = self._in_objective, False
+        self._pace.heard(number, self._clock.monotonic())
         try:
             return self._controller.suggest_param(number, name, domain)
         finally:
@@ -189,10 +205,45 @@ class Manager:
             launch = controller.next()
             if launch is None:
                 return
-            number, attempt, params, checkpoints, origin = launch
-            job = Job(number, attempt, controller.seed_of(number), params, checkpoints, origin)
+            number, attempt, params, checkpoints, origin, divisor = launch
+            job = Job(number, attempt, controller.seed_of(number), params, checkpoints, origin, divisor)
             worker, device = executor.launch(job)
+            self._pace.started(number, self._clock.monotonic())
             self._carry_out(controller.happened(ev.Launched(number, worker, device)))
+
+    def _look_around(self) -> None:
+        """A few times a second: holds what the study may hold, and ends trials that hang."""
+        now = self._clock.monotonic()
+        if now < self._next_look_at:
+            return
+        self._next_look_at = now + _TICK_S
+        for number, message in self._pace.overdue(now):
+            failure = Failure(FailureClass.HUNG, message)
+            self._executor.abandon(number, ev.Failed(number, failure.to_json()))
+        if self._share is None:
+            return
+        held = self._executor.held()
+        allowance = self._share.adjust(held, self._wanted())
+        if allowance != self._allowance:
+            self._allowance = allowance
+            self._executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)
+            count = f"{len(allowance.slots)} worker{'' if len(allowance.slots) == 1 else 's'}"
+            self._controller.decided("resources", "resize", f"{count}: {allowance.reason}")
+
+    def _wanted(self) -> int:
+        """How many trials could run now."""
+        table = self._controller.table
+        new = 0 if table.exhausted else max(0, table.target - table.next_number)
+        return len(table.live) + new
+
+    def _keep_pace(self, event: Event) -> None:
+        kind, number = type(event), getattr(event, "number", None)
+        if number is None:
+            return
+        if kind in _ENDS:
+            self._pace.ended(number, self._clock.monotonic(), by_itself=kind in _ENDS_BY_ITSELF)
+        else:
+            self._pace.heard(number, self._clock.monotonic())
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -258,6 +309,8 @@ class Manager:
     def _note(self) -> str:
         if self._store_failed_at is not None:
             return "the store can't be written; trying again"
+        if self._allowance is not None and not self._allowance.slots:
+            return f"waiting for a place: {self._allowance.reason}"
         return self._executor.waits_for if isinstance(self._executor, Waits) else ""
 
     def _last_report(self) -> tuple[int, float | None] | None:

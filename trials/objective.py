@@ -99,6 +99,14 @@ class ObjectiveSource:
         path = tuple(str(Path(p).resolve()) for p in sys.path)
         return PackedObjective(self._ref_of(self.objective), payload, self.cwd, path, preloads)
 
+    def code(self) -> bytes:
+        """The user's source, to tell whether two objectives are the same; empty where it is not the user's own file."""
+        if isinstance(self.objective, str):
+            file = self._file() if Reference.parse(self.objective).is_file else ""
+        else:
+            file = place_of(self.objective)[0]
+        return Path(file).read_bytes() if Path(file).is_file() else b""
+
     def _file(self) -> str:
         """The file of a reference, found without importing anything; ``""`` where it is not found."""
         reference = Reference.parse(str(self.objective))

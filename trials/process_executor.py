@@ -7,15 +7,29 @@ only through what they send, so a trial costs the controller two small messages.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 
 from velodrome.errors import ObjectiveError, SpaceError
 from velodrome.resources.slots import Slot
 from velodrome.trials import exits, wire
-from velodrome.trials.events import EVENTS, AttrSet, Checkpointed, Failed, GivenBack, Lost, Reported, Restored
+from velodrome.trials.events import (
+    EVENTS,
+    AttrSet,
+    Checkpointed,
+    Event,
+    Failed,
+    GivenBack,
+    Lost,
+    Noted,
+    Preempted,
+    Reported,
+    Restored,
+)
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.launcher_client import LauncherClient, kill_group, launcher_failed
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
+from velodrome.trials.preemption import LAST_CALL, Departure, Step
 from velodrome.trials.wire import Message
 from velodrome.trials.worker_handle import WorkerHandle
 from velodrome.types import Failure, FailureClass
@@ -40,6 +54,8 @@ class ProcessExecutor:
     runs_here = False
 
     def __init__(self, source: ObjectiveSource | PackedObjective, slots: list[Slot], *, prefetch: int = 8) -> None:
+        self.gpu_peak_bytes = 0
+        """The most GPU memory that a worker has had of one GPU."""
         self._source, self._slots, self._prefetch = source, slots, prefetch
         self._packed: PackedObjective | None = None
         self._info: ObjectiveInfo | None = None
@@ -72,18 +88,16 @@ class ProcessExecutor:
         self._host, self._context = host, context
         for worker in self._workers.values():
             worker.introduce(context)
-        for slot in self._slots[1:]:
-            self._spawn(slot)
+        self._spawn_missing()
 
     def room(self) -> int:
         """One trial per ready worker, a few more where trials are short."""
         depth = self._depth
-        return sum(max(0, depth - len(w.jobs)) for w in self._workers.values() if w.ready and not w.retiring)
+        return sum(max(0, depth - len(w.jobs)) for w in self._workers.values() if w.takes_jobs)
 
     def launch(self, job: Job) -> tuple[str, str]:
         """Queues the trial for the least busy worker; it goes out with the next ``poll``."""
-        ready = [w for w in self._workers.values() if w.ready and not w.retiring]
-        worker = min(ready, key=lambda w: len(w.jobs))
+        worker = min((w for w in self._workers.values() if w.takes_jobs), key=lambda w: len(w.jobs))
         worker.jobs[job.number] = (job, self._oom_kills)
         self._running_at[job.number] = worker
         worker.wire.queue([(wire.JOB, *job)])
@@ -94,10 +108,46 @@ class ProcessExecutor:
         if (worker := self._running_at.get(number)) is not None:
             worker.stop(number, reason)
 
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        """Takes a trial's place away; one that waits behind another is left alone, for both are short."""
+        worker = self._running_at.get(number)
+        if worker is not None and worker.running == number and worker.departure is None and not worker.retiring:
+            worker.departure = Departure(reason, time.monotonic(), grace_s)
+            self._see_off(worker)
+
+    def abandon(self, number: int, event: Event) -> None:
+        """Kills the trial's worker, if it runs this trial and none before it; another takes its place."""
+        worker = self._running_at.get(number)
+        if worker is not None and worker.running == number and not worker.retiring and self._launcher is not None:
+            worker.last_word = event
+            self._launcher.kill(worker.key)
+
+    def held(self) -> list[Slot]:
+        """The slots of all workers that are not known to be dead."""
+        return [worker.slot for worker in self._workers.values()]
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        """Starts workers for new slots, and sees off those whose slot is not among them."""
+        self._slots, leave_at = list(slots), time.monotonic() + leave_s
+        for worker in list(self._workers.values()):
+            stays = worker.slot in slots
+            if stays and worker.departure is not None and worker.departure.can_be_undone:
+                worker.departure = None
+            elif not stays and not worker.retiring:
+                if worker.departure is None:
+                    worker.departure = Departure(reason, leave_at, grace_s)
+                elif worker.departure.can_be_undone:
+                    worker.departure.tell_at = min(worker.departure.tell_at, leave_at)
+                self._see_off(worker)
+        self._spawn_missing()
+
     def poll(self, timeout_s: float) -> None:
         """Sends what is queued, then waits for news."""
         if time.monotonic() - self._oom_looked_at > _OOM_LOOK_EVERY_S:
             self._look_at_oom_kills()
+        for worker in self._workers.values():
+            if worker.departure is not None:
+                self._see_off(worker)
         self._wait(timeout_s)
 
     def close(self) -> None:
@@ -127,7 +177,12 @@ class ProcessExecutor:
     @property
     def ready(self) -> bool:
         """Whether a worker can be given a trial."""
-        return any(w.ready and not w.retiring for w in self._workers.values())
+        return any(w.takes_jobs for w in self._workers.values())
+
+    @property
+    def sees_off(self) -> bool:
+        """Whether a worker is on its way out: then ``poll`` takes the next step when it is time."""
+        return any(w.departure is not None for w in self._workers.values())
 
     @property
     def depth(self) -> int:
@@ -181,6 +236,8 @@ class ProcessExecutor:
                 host.happened(Checkpointed(*message[1:]))
             case wire.RESTORED if host is not None:
                 host.happened(Restored(*message[1:]))
+            case wire.NOTED if host is not None:
+                host.happened(Noted(*message[1:]))
             case wire.OUTPUT if host is not None:
                 _, number, attempt, start, end = message
                 host.output(number, attempt, worker.log_path, start, end)
@@ -192,6 +249,8 @@ class ProcessExecutor:
                 self._answer(worker, self._suggested(host, *message[1:]))
             case wire.UNSTARTED:
                 self._hand_back(worker, message[1])
+            case wire.GPU_PEAK:
+                self.gpu_peak_bytes = max(self.gpu_peak_bytes, message[1])
             case wire.READY:
                 self._info = message[1]
             case wire.LOG_OPENED:
@@ -213,6 +272,8 @@ class ProcessExecutor:
         if isinstance(event, Failed) and event.failure["kind"] == FailureClass.OOM and self._launcher is not None:
             worker.retiring = True  # what filled the memory may still be held by a library's cache
             self._launcher.kill(worker.key)
+        elif worker.departure is not None:
+            self._see_off(worker)
         if self._host is not None:
             self._host.happened(event)
 
@@ -245,7 +306,7 @@ class ProcessExecutor:
 
     def _start_launcher(self) -> None:
         assert self._packed is not None
-        self._launcher = LauncherClient(self._packed, min(slot.threads for slot in self._slots))
+        self._launcher = LauncherClient(self._packed, min((slot.threads for slot in self._slots), default=1))
         self._selector.register(self._launcher.wire, EVENT_READ, None)
 
     def _spawn(self, slot: Slot) -> None:
@@ -254,6 +315,28 @@ class ProcessExecutor:
         self._next_key += 1
         self._workers[worker.key] = worker
         self._selector.register(worker.wire, EVENT_READ, worker.key)
+
+    def _spawn_missing(self) -> None:
+        """A worker for each slot that has none."""
+        taken = self.held()
+        for slot in self._slots:
+            if slot not in taken:
+                self._spawn(slot)
+
+    def _see_off(self, worker: WorkerHandle) -> None:
+        """Takes the next step, if it is time, to bring a worker to its end."""
+        departure, launcher = worker.departure, self._launcher
+        if departure is None or launcher is None:
+            return
+        match departure.due(time.monotonic(), worker.running):
+            case Step.TELL:
+                assert departure.number is not None
+                worker.preempt(departure.number, departure.reason, LAST_CALL * departure.grace_s)
+            case Step.TERMINATE:
+                launcher.terminate(worker.key)
+            case Step.KILL:
+                worker.retiring = worker.running != departure.number
+                launcher.kill(worker.key)
 
     def _hear_launcher(self) -> None:
         launcher = self._launcher
@@ -272,14 +355,24 @@ class ProcessExecutor:
         dump, tail = worker.fault_dump(), worker.log_tail()
         worker.close()
         self._look_at_oom_kills()
-        if not worker.ready:
+        if not worker.ready and worker.departure is None:
             self._count_failed_start(worker, status, dump, tail)
         jobs = list(worker.jobs.values())
         if jobs and not worker.retiring:
             (job, oom_kills), jobs = jobs[0], jobs[1:]
-            self._ended(job, exits.of_exit(status, dump, tail, self._oom_kills > oom_kills))
+            self._ended(job, self._verdict(worker, exits.of_exit(status, dump, tail, self._oom_kills > oom_kills)))
         self._give_back(jobs)
-        self._spawn(worker.slot)
+        self._spawn_missing()
+
+    @staticmethod
+    def _verdict(worker: WorkerHandle, verdict: Failure | str) -> Event:
+        """What a worker's death means for the trial that it ran, given how the process ended."""
+        assert worker.running is not None
+        if worker.last_word is not None:
+            return worker.last_word
+        if worker.departure is not None and worker.departure.number == worker.running:
+            return Preempted(worker.running, worker.departure.reason)
+        return Lost(worker.running, verdict) if isinstance(verdict, str) else Failed(worker.running, verdict.to_json())
 
     def _launcher_died(self, launcher: LauncherClient) -> None:
         """Every worker died with it; all are started anew."""
@@ -295,12 +388,11 @@ class ProcessExecutor:
             self._bury(worker)
             jobs = list(worker.jobs.values())
             for job, _ in jobs[:1]:
-                self._ended(job, "the process that starts workers was ended from outside")
+                self._ended(job, self._verdict(worker, "the process that starts workers was ended from outside"))
             self._give_back(jobs[1:])
             worker.close()
         self._start_launcher()
-        for worker in workers:
-            self._spawn(worker.slot)
+        self._spawn_missing()
 
     def _bury(self, worker: WorkerHandle) -> None:
         """Takes in the dead worker's last messages and output, and forgets it."""
@@ -318,11 +410,10 @@ class ProcessExecutor:
             job, _ = next(iter(worker.jobs.values()))
             self._host.output(job.number, job.attempt, worker.log_path, worker.log_end, size)
 
-    def _ended(self, job: Job, verdict: Failure | str) -> None:
+    def _ended(self, job: Job, event: Event) -> None:
         """The job's worker died while it ran."""
         del self._running_at[job.number]
         if self._host is not None:
-            event = Lost(job.number, verdict) if isinstance(verdict, str) else Failed(job.number, verdict.to_json())
             self._host.happened(event)
 
     def _give_back(self, jobs: list[tuple[Job, int]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -19,9 +19,9 @@ from velodrome.errors import ObjectiveError, SpaceError, VeloError
 from velodrome.resources.ray_plan import RayPlan
 from velodrome.resources.request import format_bytes
 from velodrome.resources.slots import Slot
-from velodrome.trials import checkpoint_files, ray_worker
+from velodrome.trials import checkpoint_files, checkpoints, ray_worker
 from velodrome.trials.declaration import place_of
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Quit, Returned
+from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Preempted, Quit, Returned
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
 from velodrome.trials.ray_cluster import RayCluster
@@ -33,7 +33,7 @@ _CLOSE_PATIENCE_S = 5.0
 _WAITING_AFTER_S = 3.0
 """So long without a place, and it is said what a worker waits for."""
 _MAX_FAILED_STARTS = 3
-_ENDINGS = (Returned, Quit, Paused, Failed, Lost, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
 
 
 class RayExecutor:
@@ -48,6 +48,7 @@ class RayExecutor:
     """
 
     runs_here = False
+    gpu_peak_bytes = 0
 
     def __init__(
         self, source: ObjectiveSource, cluster: RayCluster, plan: RayPlan, *, prefetch: int = 8,
@@ -99,6 +100,10 @@ class RayExecutor:
     def launch(self, job: Job) -> tuple[str, str]:
         """Queues the trial for the least busy worker; it goes out with the next ``poll``."""
         assert self._context is not None
+        if job.attempt > 1 and self._context.store_dir:
+            checkpoints.remove_leftovers(
+                self._context.store_dir, self._context.files_dir, job.number, job.checkpoints
+            )
         worker = min((w for w in self._workers if w.depth), key=lambda w: len(w.jobs))
         worker.jobs[job.number] = job
         self._running_at[job.number] = worker
@@ -108,9 +113,22 @@ class RayExecutor:
 
     def stop(self, number: int, reason: str) -> None:
         """Tells the trial's worker at once; a trial that is over stays as it is."""
-        if (worker := self._running_at.get(number)) is not None:
-            worker.queue((ray_worker.STOP, number, reason))
-            worker.send()
+        self._order(number, (ray_worker.STOP, number, reason))
+
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        """Takes a trial's place away, on its node; one that waits behind another is left alone."""
+        self._order(number, (ray_worker.PREEMPT, number, reason, grace_s))
+
+    def abandon(self, number: int, event: Event) -> None:
+        """Has the trial's worker killed on its node; the actor starts another in its place."""
+        self._order(number, (ray_worker.ABANDON, number, event))
+
+    def held(self) -> list[Slot]:
+        """The plan's slots, with those that wait for a place."""
+        return [worker.slot for worker in self._workers]
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        """Does nothing: who gets how much of a cluster is decided by Ray."""
 
     def poll(self, timeout_s: float) -> None:
         """Sends what is queued, then waits for news."""
@@ -188,6 +206,12 @@ class RayExecutor:
             worker.send()
         elif kind == ray_worker.ASK_PARAM:
             worker.queue(_suggested(host, *message[1:]))
+            worker.send()
+
+    def _order(self, number: int, order: Message) -> None:
+        """Hands an order about a running trial to its worker at once."""
+        if (worker := self._running_at.get(number)) is not None:
+            worker.queue(order)
             worker.send()
 
     def _happened(self, worker: RayHandle, host: Host, event: Event) -> None:

@@ -29,7 +29,7 @@ from velodrome.errors import ObjectiveError, SpaceError, VeloError
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.slots import Slot
 from velodrome.trials import checkpoint_files, failures
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Quit, Returned
+from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Paused, Preempted, Quit, Returned
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.process_executor import ProcessExecutor
@@ -38,14 +38,15 @@ from velodrome.trials.wire import Message
 from velodrome.types import ParamValue
 
 # controller -> actor
-OPEN, JOB, STOP, ANSWER, REFUSAL, CLOSE = "open", "job", "stop", "answer", "refusal", "close"
+OPEN, JOB, STOP, PREEMPT, ABANDON, ANSWER, REFUSAL, CLOSE = (
+    "open", "job", "stop", "preempt", "abandon", "answer", "refusal", "close")
 # actor -> controller
 READY, DEPTH, EVENT, CHECKPOINT, OUTPUT, ASK_STOP, ASK_PAUSE, ASK_PARAM, ERROR = (
     "ready", "depth", "event", "checkpoint", "output", "ask_stop", "ask_pause", "ask_param", "error")
 
 LIVE_BYTES = 1 << 20
 """So much of a running trial's output is passed on while it runs; the rest follows at its end."""
-_ENDINGS = (Returned, Quit, Paused, Failed, Lost, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
 _TICK_S, _IDLE_TICK_S = 0.25, 2.0
 _MEMORY_SHARE = 0.95
 
@@ -167,7 +168,7 @@ class Relay(threading.Thread):
             self._depth = executor.depth
             self._tell((DEPTH, self._depth))
         if not (self._backlog and executor.ready):
-            self._sleep(executor.fileno(), _TICK_S if self._logs else _IDLE_TICK_S)
+            self._sleep(executor.fileno(), _TICK_S if self._logs or executor.sees_off else _IDLE_TICK_S)
 
     def _obey(self, executor: ProcessExecutor) -> None:
         for order in self._take_orders():
@@ -177,6 +178,10 @@ class Relay(threading.Thread):
                     self._backlog.append(job)
                 case (str(kind), int(number), str(reason)) if kind == STOP:
                     executor.stop(number, reason)
+                case (str(kind), int(number), str(reason), grace_s) if kind == PREEMPT:
+                    executor.preempt(number, reason, grace_s)
+                case (str(kind), int(number), event) if kind == ABANDON:
+                    executor.abandon(number, event)
 
     def _take_orders(self) -> list[Message]:
         """The orders that came; answers are put aside.

@@ -7,30 +7,36 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from velodrome.errors import Preempted as PlaceGivenAway
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Leave, Trial, number, settle
+from velodrome.trials.context import Leave, Trial, gave_way, number, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
-from velodrome.trials.events import Failed, Paused, Quit, Returned
+from velodrome.trials.events import Failed, Paused, Preempted, Quit, Returned
 from velodrome.trials.optuna_compat import is_pruned
 from velodrome.types import Failure, FailureClass, Metrics
 
+_Ending = Returned | Quit | Paused | Failed | Preempted
 
-def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Returned | Quit | Paused | Failed:
+
+def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> _Ending:
     """How the trial ended. ``metrics`` are the goal's; a KeyboardInterrupt passes through.
+
+    However a trial ends that was told to give its place away, it is preempted: what it says now is about a run that
+    was cut short, and it will say it again where it is true.
 
     A child that the objective forked, and that comes back here, ends at once in silence: the result is its parent's.
     """
     pid = os.getpid()
-    outcome: Returned | Quit | Paused | Failed
+    outcome: _Ending
     seed_libraries(trial.seed)
     try:
         value = function(trial)
         outcome = _outcome(function, trial.number, value, metrics)
-        settle(trial)
     except Pruned as verdict:
-        settle(trial)
         outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
+    except PlaceGivenAway as given:
+        outcome = Preempted(trial.number, str(given))
     except Leave:
         outcome = Paused(trial.number)
     except KeyboardInterrupt:
@@ -40,12 +46,15 @@ def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Re
         if os.getpid() != pid:
             os._exit(0)
         if is_pruned(error):
-            settle(trial)
             outcome = Quit(trial.number, str(error) or "the objective raised TrialPruned")
         else:
             outcome = Failed(trial.number, failures.of_exception(error, function).to_json())
     if os.getpid() != pid:
         os._exit(0)
+    if (reason := gave_way(trial)) is not None:
+        return Preempted(trial.number, reason)
+    if isinstance(outcome, Returned | Quit):
+        settle(trial)
     return outcome
 
 

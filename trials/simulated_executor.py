@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from velodrome.clock import FakeClock
-from velodrome.trials.events import Checkpointed, GivenBack, Paused, Reported, Restored, Returned
+from velodrome.resources.slots import Slot
+from velodrome.trials.events import Checkpointed, Event, GivenBack, Paused, Preempted, Reported, Restored, Returned
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.types import Metrics, Params
 
@@ -61,6 +63,8 @@ class _Run:
     told: bool = False
     """Whether it was told to stop."""
     began: bool = False
+    gives_way: str = ""
+    """Why it is to give its place away; empty where it is not."""
 
 
 class SimulatedExecutor:
@@ -77,6 +81,7 @@ class SimulatedExecutor:
     """
 
     runs_here = False
+    gpu_peak_bytes = 0
 
     def __init__(
         self, curves: CurveTable, clock: FakeClock, workers: int = 8, *, costs: Costs | None = None,
@@ -86,6 +91,7 @@ class SimulatedExecutor:
         self._costs = costs if costs is not None else Costs()
         self._checkpoints = checkpoints
         self._idle = list(range(workers))
+        self._slots = [Slot(index, 1, "cpu", "simulated") for index in range(workers)]
         self._runs: dict[int, _Run] = {}
         self._due: list[tuple[float, int, int]] = []
         """When the next step of each running trial is done, as a heap; the second item keeps the order."""
@@ -129,6 +135,21 @@ class SimulatedExecutor:
         """The trial ends after the step that it is told at."""
         if (run := self._runs.get(number)) is not None:
             run.told = True
+
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        """The trial ends with its next step, at its checkpoint where it makes them."""
+        if (run := self._runs.get(number)) is not None:
+            run.gives_way = reason
+
+    def abandon(self, number: int, event: Event) -> None:
+        """Does nothing: a simulated trial never hangs."""
+
+    def held(self) -> list[Slot]:
+        """One slot for each simulated worker."""
+        return self._slots
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        """Does nothing: simulated workers are as many as were asked for."""
 
     def poll(self, timeout_s: float) -> None:
         """Moves the clock from step to step until a worker is idle, however far that is; by one step if one is now."""
@@ -180,6 +201,10 @@ class SimulatedExecutor:
                     self._leave(run)
                     host.happened(Paused(number))
                     return
+        if run.gives_way and not run.told and run.done < len(run.curve.metrics):
+            self._leave(run)
+            host.happened(Preempted(number, run.gives_way))
+            return
         if run.told or run.done >= len(run.curve.metrics):
             self._leave(run)
             host.happened(Returned(number, {}))

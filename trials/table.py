@@ -8,7 +8,8 @@ The life of a trial::
     Suggested -> WAITING -> Launched -> RUNNING -> Returned -> COMPLETED, PRUNED (if told to stop), FAILED (NaN)
                     ^                      |-----> Quit     -> PRUNED
                     |                      |-----> Failed   -> FAILED, or again if retries are left
-                    +--- Lost, GivenBack --+-----> Paused   -> PAUSED -> Quit -> PRUNED
+                    +--- Lost, Preempted, -+-----> Paused   -> PAUSED -> Quit -> PRUNED
+                    |    GivenBack                               |
                     +--- Thawed <--------------------------------+
 
 A trial that is started again goes on from its last checkpoint where it has one (``Checkpointed``, ``Restored``): what
@@ -42,12 +43,17 @@ class Policy:
         retries: How often a trial whose objective failed is started again.
         max_losses: How often a trial may lose its worker before it counts as failed. Losses are nobody's fault, but
             a trial that takes its worker down every time must not run for ever.
+        max_hangs: How often a trial of which nothing is heard is started again; not counted among its retries.
+        halvings: How often a trial that runs out of memory is started again with half the batch, not counted among its
+            retries; 0 where the objective does not know how.
         breaker: The study stops when its first so many trials all fail alike; 0 for never.
         keep_checkpoints: Of which finished trials a checkpoint stays; see ``Retention``.
     """
 
     retries: int = 0
     max_losses: int = 10
+    max_hangs: int = 2
+    halvings: int = 0
     breaker: int = 5
     keep_checkpoints: str = "best"
 
@@ -87,8 +93,9 @@ class TrialTable:
             ev.Launched: self._launched, ev.ParamSuggested: self._param_suggested, ev.AttrSet: _nothing,
             ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
             ev.Judged: self._judged, ev.Paused: self._paused, ev.Thawed: self._thawed,
-            ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed,
-            ev.Lost: self._lost, ev.GivenBack: self._given_back, ev.NoPausing: self._no_pausing, ev.Closed: _nothing,
+            ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed, ev.Lost: self._lost,
+            ev.Preempted: self._preempted, ev.Noted: _nothing, ev.GivenBack: self._given_back,
+            ev.NoPausing: self._no_pausing, ev.Closed: _nothing,
         }
 
     @property
@@ -110,7 +117,9 @@ class TrialTable:
             return None
         if (trial := self._first_waiting()) is not None:
             kept = tuple(Kept(c.step, c.path, c.sha256) for c in reversed(trial.checkpoints))
-            return ev.Launch(trial.number, trial.attempt + 1, trial.params, kept, trial.origin)
+            return ev.Launch(
+                trial.number, trial.attempt + 1, trial.params, kept, trial.origin, trial.batch_divisor
+            )
         return self._next_turn(self._pausing) if self._pausing is not None else self._fresh()
 
     def handle(self, event: Event) -> list[Command]:
@@ -210,6 +219,8 @@ class TrialTable:
         trial = self.live[event.number]
         trial.attempt += 1
         trial.worker, trial.device, trial.reason = event.worker, event.device, ""
+        if trial.failure is not None and trial.failure.kind is FailureClass.PREEMPTED:
+            trial.failure = None
         self._move(trial, TrialState.RUNNING)
         if trial.stop_reason:  # judged at or before the checkpoint that it goes on from
             return [ev.Save(trial), ev.Stop(trial.number, trial.stop_reason)]
@@ -284,14 +295,7 @@ class TrialTable:
             trial.metrics, trial.step = event.metrics, event.step
         if not trial.pause_reason:
             return self._wait_again(trial, "left its worker unasked")
-        self._has_paused = True
-        self._move(trial, TrialState.PAUSED)
-        trial.reason = trial.pause_reason
-        *older, newest = trial.checkpoints
-        trial.checkpoints = (newest,)
-        values = tuple(trial.metrics.get(m, math.nan) for m in self.goal.metrics)
-        self.history.note(event.number, values, trial.step)
-        return [*self._drop(event.number, older), ev.Save(trial)]
+        return self._pause(trial)
 
     def _thawed(self, event: ev.Thawed) -> list[Command]:
         trial = self.live[event.number]
@@ -354,6 +358,15 @@ class TrialTable:
         message = f"lost its worker {trial.losses} times, last: {event.message}"
         return self._fail(trial, Failure(FailureClass.LOST, message))
 
+    def _preempted(self, event: ev.Preempted) -> list[Command]:
+        trial = self.live.get(event.number)
+        if trial is None:
+            return []
+        commands = self._wait_again(trial, f"gave its place away: {event.reason}")
+        if trial.state is TrialState.WAITING:
+            trial.failure = Failure(FailureClass.PREEMPTED, event.reason)
+        return commands
+
     def _given_back(self, event: ev.GivenBack) -> list[Command]:
         trial = self.live.get(event.number)
         if trial is None:
@@ -415,11 +428,27 @@ class TrialTable:
                 f"{self._pausing.without_pauses}")
 
     def _wait_again(self, trial: Trial, reason: str) -> list[Command]:
-        """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing."""
+        """The trial goes back to waiting; when its turn comes, it goes on from its last checkpoint, or from nothing.
+
+        One that was to pause, and has the checkpoint for it, is paused.
+        """
         forget = self._go_back(trial)
-        self._move(trial, TrialState.PAUSED if trial.pause_reason else TrialState.WAITING)
+        if trial.pause_reason:
+            return [forget, *self._pause(trial)]
+        self._move(trial, TrialState.WAITING)
         trial.reason = reason
         return [forget, ev.Save(trial)]
+
+    def _pause(self, trial: Trial) -> list[Command]:
+        """The trial has left its worker, and waits for its scheduler."""
+        self._has_paused = True
+        self._move(trial, TrialState.PAUSED)
+        trial.reason = trial.pause_reason
+        *older, newest = trial.checkpoints
+        trial.checkpoints = (newest,)
+        values = tuple(trial.metrics.get(m, math.nan) for m in self.goal.metrics)
+        self.history.note(trial.number, values, trial.step)
+        return [*self._drop(trial.number, older), ev.Save(trial)]
 
     def _go_back(self, trial: Trial) -> ev.Forget:
         """The trial is as it was at its last checkpoint, or at its beginning."""
@@ -435,8 +464,15 @@ class TrialTable:
 
     def _fail(self, trial: Trial, failure: Failure) -> list[Command]:
         trial.failure = failure
+        if failure.kind is FailureClass.HUNG and trial.hangs < self.policy.max_hangs:
+            trial.hangs += 1
+            return self._wait_again(trial, f"start {trial.hangs + 1} of {self.policy.max_hangs + 1}: {failure.message}")
+        if failure.kind is FailureClass.OOM and trial.batch_divisor < 2**self.policy.halvings:
+            trial.batch_divisor *= 2
+            reason = f"its batches are cut into {trial.batch_divisor}, after: {failure.message}"
+            return [ev.Note(trial.number, "halve batch", reason), *self._wait_again(trial, reason)]
         trial.errors += 1
-        if trial.errors <= self.policy.retries and failure.kind is not FailureClass.LOST:
+        if trial.errors <= self.policy.retries and failure.kind not in _NO_RETRY:
             discards: list[Command] = []
             if failure.kind is FailureClass.DIVERGED:  # its checkpoints may hold what made it diverge
                 discards = self._drop(trial.number, trial.checkpoints)
@@ -481,6 +517,10 @@ class TrialTable:
             self._breaker = None
             return False
         return len(self._breaker) >= self.policy.breaker
+
+
+_NO_RETRY = (FailureClass.LOST, FailureClass.HUNG)
+"""These have been started again often enough."""
 
 
 def _nothing(_event: object) -> list[Command]:

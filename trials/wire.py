@@ -18,7 +18,7 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params, checkpoints, origin)"""
+"""(JOB, number, attempt, seed, params, checkpoints, origin, batch_divisor)"""
 ANSWER = 2
 """(ANSWER, value): to ASK_STOP, ASK_PAUSE or ASK_PARAM"""
 REFUSAL = 3
@@ -27,6 +27,8 @@ REFUSAL = 3
 # controller -> worker, on the control socket
 STOP = 10
 """(STOP, number, reason)"""
+PREEMPT = 11
+"""(PREEMPT, number, reason, last_call_s): seconds from now after which a report ends the trial"""
 
 # worker -> controller
 READY = 20
@@ -46,7 +48,7 @@ ASK_STOP = 26
 ASK_PARAM = 27
 """(ASK_PARAM, number, name, domain)"""
 DONE = 28
-"""(DONE, number, kind, fields, duration_s, log_end): the fields of a Returned, Quit, Paused or Failed event"""
+"""(DONE, number, kind, fields, duration_s, log_end): a Returned, Quit, Paused, Failed or Preempted event's fields"""
 UNSTARTED = 29
 """(UNSTARTED, numbers): queued jobs handed back, because the one before them takes long"""
 CHECKPOINTED = 30
@@ -55,6 +57,10 @@ RESTORED = 31
 """(RESTORED, number, step, skipped)"""
 ASK_PAUSE = 32
 """(ASK_PAUSE, number)"""
+NOTED = 33
+"""(NOTED, number, by, action, reason)"""
+GPU_PEAK = 34
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
 
 # controller -> launcher
 SOURCE = 40
@@ -63,6 +69,8 @@ SPAWN = 41
 """(SPAWN, key, Slot, StudyContext or None), in a frame of its own, with three file descriptors"""
 KILL = 42
 """(KILL, key)"""
+TERMINATE = 43
+"""(TERMINATE, key)"""
 
 # launcher -> controller
 STARTED = 50

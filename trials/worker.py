@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from velodrome.errors import ObjectiveError
+from velodrome.resources.packing import hold_to, measured_peak
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
 from velodrome.trials.context import Trial
@@ -27,6 +28,7 @@ from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.objective import PackedObjective
+from velodrome.trials.preemption import Preemption
 from velodrome.trials.running import run_trial
 from velodrome.trials.wire import Wire
 from velodrome.trials.worker_link import WorkerLink, end_group
@@ -50,6 +52,7 @@ def run_worker(
     watcher = _Watcher(link, log, control)
     watcher.start()
     function = _load(source, link)
+    hold_to(slot.gpu_memory_part)
     context = link.wait_for_context()
     _open_log(log, context, slot, link)
     while True:
@@ -67,6 +70,8 @@ def _run(
     watcher.running = None
     end = log.end()
     fields: tuple[Any, ...] = tuple(outcome)
+    if slot.device == "cuda" and (peak_bytes := measured_peak()):
+        link.tell((wire.GPU_PEAK, peak_bytes))
     done = (wire.DONE, job.number, KINDS[type(outcome)], fields, time.monotonic() - started_at, end)
     if end > start:
         link.tell((wire.OUTPUT, job.number, job.attempt, start, end), done)
@@ -74,6 +79,8 @@ def _run(
         link.tell(done)
     if link.stops:
         link.stops.pop(job.number, None)
+    if link.preemptions:
+        link.preemptions.pop(job.number, None)
 
 
 def _load(source: PackedObjective, link: WorkerLink) -> Objective:
@@ -164,8 +171,11 @@ class _Watcher(threading.Thread):
     def _watch(self, wait: Callable[[float], list[tuple[int, int]]]) -> None:
         while True:
             if wait((_TICK_S if self.running is not None else _IDLE_TICK_S) * 1000):
-                for _, number, reason in self._control.receive():
-                    self._link.stops[number] = reason
+                for kind, number, reason, *more in self._control.receive():
+                    if kind == wire.PREEMPT:
+                        self._link.preemptions[number] = Preemption(reason, time.monotonic() + more[0])
+                    else:
+                        self._link.stops[number] = reason
                 if self._control.at_end:
                     end_group()
             self._link.flush()

@@ -10,8 +10,10 @@ from typing import IO, cast
 
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
+from velodrome.trials.events import Event
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.launcher_client import LauncherClient
+from velodrome.trials.preemption import Departure
 from velodrome.trials.wire import Wire
 
 _TAIL_BYTES = 4096
@@ -26,6 +28,8 @@ class WorkerHandle:
         ready: Whether it has loaded the objective and can run trials.
         has_context: Whether it knows the study.
         retiring: Whether it is being ended because of what a trial left behind.
+        departure: How it is brought to its end, where it must go.
+        last_word: How its trial ended, where the worker is killed for it.
         jobs: The trials that it was given and has not finished, in order, with the count of processes killed for
             memory when they were launched.
         log_path: Where it writes what trials print, or ``""``.
@@ -37,6 +41,8 @@ class WorkerHandle:
         self.name = f"worker-{slot.index}"
         self.pid = 0
         self.ready = self.retiring = False
+        self.departure: Departure | None = None
+        self.last_word: Event | None = None
         self.has_context = context is not None
         self.jobs: dict[int, tuple[Job, int]] = {}
         self.log_path, self.log_end = "", 0
@@ -48,6 +54,16 @@ class WorkerHandle:
             fds = [theirs.fileno(), their_control.fileno(), self._fault_file.fileno()]
             launcher.spawn(key, slot, context, fds)
 
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it can be given trials."""
+        return self.ready and not self.retiring and self.departure is None
+
+    @property
+    def running(self) -> int | None:
+        """The trial that it runs, or is about to; None where it has none."""
+        return next(iter(self.jobs), None)
+
     def introduce(self, context: StudyContext) -> None:
         """Tells the worker of its study, where it does not know."""
         if not self.has_context:
@@ -58,6 +74,11 @@ class WorkerHandle:
         """Tells the worker that a trial is to stop."""
         with contextlib.suppress(OSError):
             self._control.send([(wire.STOP, number, reason)])
+
+    def preempt(self, number: int, reason: str, last_call_s: float) -> None:
+        """Tells the worker that a trial is to give its place to another; after so long it ends at a report."""
+        with contextlib.suppress(OSError):
+            self._control.send([(wire.PREEMPT, number, reason, last_call_s)])
 
     def fault_dump(self) -> str:
         """The stack that a dead worker left behind, or ``""``."""

@@ -19,6 +19,7 @@ from velodrome.errors import SpaceError
 from velodrome.trials import wire
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.preemption import Preemption
 from velodrome.trials.wire import Message, Wire
 from velodrome.types import Metrics, ParamValue
 
@@ -33,6 +34,7 @@ class WorkerLink:
     def __init__(self, jobs: Wire) -> None:
         self.context: StudyContext | None = None
         self.stops: dict[int, str] = {}
+        self.preemptions: dict[int, Preemption] = {}
         self._wire = jobs
         self._pid = os.getpid()
         self._queue: deque[Job] = deque()
@@ -88,6 +90,14 @@ class WorkerLink:
     def stop_reason(self, number: int) -> str | None:
         """What the controller sent about the trial without being asked."""
         return self.stops.get(number)
+
+    def preemption(self, number: int) -> Preemption | None:
+        """What the controller sent about the trial's place."""
+        return self.preemptions.get(number)
+
+    def note(self, number: int, by: str, action: str, reason: str) -> None:
+        """Keeps the decision, like a report."""
+        self._add((wire.NOTED, number, by, action, reason))
 
     # --- what the worker does
 

@@ -55,7 +55,10 @@ def for_failure(
         case FailureClass.LOST:
             yield "the trial took its worker down every time it ran, or something on the machine kills workers"
             yield "look into the machine's log (dmesg) for the out-of-memory killer"
-        case FailureClass.USER:
+        case FailureClass.HUNG:
+            yield "report more often, or give trials more time between two signs of life: --hung-after 30m"
+            yield "what it waited for may be a lock, a download, or a worker process of its own that died"
+        case FailureClass.USER | FailureClass.PREEMPTED:
             yield from _for_user(failure, objective)
 
 

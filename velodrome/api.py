@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +56,13 @@ def sweep(
     address: str = "",
     workers: int | None = None,
     resources: str = "",
+    threads: int | None = None,
     retries: int = 0,
     breaker: int = 5,
     timeout_s: float | None = None,
     keep_checkpoints: str | int = "best",
+    hung_after_s: float | None = None,
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Runs a new study to its end and returns it.
@@ -79,11 +83,14 @@ def sweep(
         address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         workers: How many trials run at once.
         resources: What one trial needs.
+        threads: How many threads each worker's libraries may start; by default an even part of the cores.
         retries: How often a trial whose objective failed is started again.
         breaker: Stop when the first so many trials all fail alike.
         timeout_s: Stop after so many seconds.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        hung_after_s: After how long without a sign of life a trial is started again; by default learnt from the trials.
+        priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
     Raises:
@@ -94,11 +101,12 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        address=address,
+        threads=threads, hung_after_s=hung_after_s, address=address, priority=priority,
     )
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler) as (runner, reasons):
-        info = runner.describe()
+    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+        info = crew.runner.describe()
+        options = replace(options, on_oom=info.on_oom)
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = pick_seed(seed)
@@ -109,7 +117,7 @@ def sweep(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 space_json(space), info.ref, config_of(options, define_by_run=space is None), SystemClock.now(),
             ), default_name(info, space))
-            return run(runner, writer, row.name, trials, options, progress, reasons=reasons)
+            return run(crew, writer, row.name, trials, options, progress)
 
 
 def train(
@@ -126,6 +134,7 @@ def train(
     address: str = "",
     resources: str = "",
     timeout_s: float | None = None,
+    priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
     **settings: Any,
 ) -> Study:
@@ -146,6 +155,7 @@ def train(
         address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
         resources: What the run needs.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
+        priority: As for ``sweep``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
         settings: The algorithm's settings (``velodrome.rl.ppo_config``); others come from the environment's preset, or
             are at their defaults.
@@ -159,8 +169,13 @@ def train(
     return sweep(
         OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
         name=name, store=store, executor=executor, address=address, workers=workers, resources=resources,
-        breaker=1, timeout_s=timeout_s, progress=progress,
+        breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
     )
+
+
+def _label(objective: Callable[..., Any] | str) -> str:
+    """What a study is called while it has no name."""
+    return objective if isinstance(objective, str) else getattr(objective, "__name__", "study")
 
 
 def known_env(env: str) -> str:
@@ -188,6 +203,7 @@ def resume(
     address: str | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
+    hung_after_s: float | None = None,
     take_over: bool = False,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
@@ -202,6 +218,7 @@ def resume(
         address: Another Ray cluster than before.
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
+        hung_after_s: Another such limit than before.
         take_over: Take the study from a controller on another host, which can't be asked whether it still runs (a
             container that is gone). Only when you know that it does not.
         progress: As for ``sweep``.
@@ -217,7 +234,8 @@ def resume(
     with Reader(path) as reader:
         row = reader.study(name)
     config = json.loads(row.config)
-    config |= {key: value for key, value in (("executor", executor), ("workers", workers)) if value is not None}
+    given = {"executor": executor, "workers": workers, "hung_after_s": hung_after_s}
+    config |= {key: value for key, value in given.items() if value is not None}
     if config["executor"] == "ray" or address:
         config["address"] = config.get("address", "") if address is None else address
     else:
@@ -229,12 +247,11 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler) as (runner, reasons):
-        check_space(row, runner.describe(), options)
+    with executor_for(source, options, row.sampler, row.name, progress) as crew:
+        check_space(row, crew.runner.describe(), options)
         with Writer(path) as writer:
             return run(
-                runner, writer, name, row.trials if trials is None else trials, options, progress, reasons=reasons,
-                take_over=take_over,
+                crew, writer, name, row.trials if trials is None else trials, options, progress, take_over=take_over
             )
 
 

@@ -58,6 +58,12 @@ class StoreFullError(StoreError):
     """No room is left for the store; what was acknowledged is safe."""
 
 
+class LedgerError(VeloError):
+    """The ledger of who uses what of the machine can't be opened, read or written."""
+
+    exit_code = 3
+
+
 class NotFoundError(VeloError):
     """No study or trial of that name or number."""
 
@@ -94,6 +100,14 @@ class Interrupted(KeyboardInterrupt):
 
 class Pruned(Exception):  # noqa: N818 - it is a verdict, not an error
     """Raised by an objective, or by ``trial.report``, to end a trial that is not worth going on with."""
+
+
+class Preempted(BaseException):
+    """Raised by ``trial.checkpoint`` or ``trial.report`` in a trial that is to give its place to another.
+
+    Not an ``Exception``, so that an objective that catches those does not hold it up. The trial goes on later from its
+    last checkpoint.
+    """
 
 
 class Diverged(Exception):  # noqa: N818 - it is a verdict, not an error

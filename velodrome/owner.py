@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import dataclass
 
+from velodrome.processes import look_at
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process, named so that it can be told from a later one with the same id."""
+    """A process, named so that it can be told from a later one with the same id.
+
+    Attributes:
+        host: Its host's name.
+        pid: Its id there.
+        started_at: When it started: seconds since the machine did, or since the epoch where there is no ``/proc``.
+    """
 
     host: str
     pid: int
@@ -18,9 +27,13 @@ class Owner:
     @classmethod
     def current(cls) -> Owner:
         """This process."""
-        import psutil
+        return cls.of(os.getpid())
 
-        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """The process of this host that has that id now."""
+        seen = look_at(pid)
+        return cls(socket.gethostname(), pid, math.nan if seen is None else seen.started_s)
 
     @property
     def is_here(self) -> bool:
@@ -30,13 +43,10 @@ class Owner:
     @property
     def is_alive(self) -> bool:
         """Whether the process still runs. One on another host can't be asked and counts as alive."""
-        import psutil
-
         if not self.is_here:
             return True
-        try:
-            process = psutil.Process(self.pid)
-            alive = abs(process.create_time() - self.started_at) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-        return bool(alive)
+        seen = look_at(self.pid)
+        return seen is not None and not seen.has_ended and abs(seen.started_s - self.started_at) < _SAME_S
+
+
+_SAME_S = 0.05

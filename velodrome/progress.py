@@ -28,13 +28,23 @@ class ProgressLine:
         self._next_at = time.monotonic() + _EVERY_S
         self._drawn = self._has_remarked = False
         self._clear = "\r\x1b[K" if self._redraws else ""
+        self._told = ""
 
     def __call__(self, progress: Progress) -> None:
         """Shows it, unless it is too soon for another line."""
-        text = render(progress)
         if progress.remark and not self._has_remarked:
             self._has_remarked, self._drawn = True, False
             self._write(f"{self._clear}note: {progress.remark}\n")
+        self._show(render(progress))
+
+    def tell(self, text: str) -> None:
+        """Shows something else, at once where it is new."""
+        if text != self._told and not self._redraws:
+            self._next_at = time.monotonic()
+        self._told = text
+        self._show(text)
+
+    def _show(self, text: str) -> None:
         if self._redraws:
             width = shutil.get_terminal_size().columns - 1
             self._drawn = True

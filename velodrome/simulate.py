@@ -6,6 +6,7 @@ Sampler, scheduler, trial table, controller and manager are those of a real swee
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 from velodrome.clock import FakeClock
@@ -121,7 +122,7 @@ def simulate(
     controller = Controller(row, table, make_sampler(sampler, seed=seed), memory if log is None else log, clock)
     runner = SimulatedExecutor(curves, clock, workers, costs=costs, checkpoints=checkpoints, limit_s=timeout_s)
     context = StudyContext(row.name, wanted.metrics, table.scheduler.needs_reports, "", pauses=table.scheduler.pauses)
-    Manager(controller, runner, context, target=trials, timeout_s=timeout_s).run()
+    Manager(controller, runner, context, target=trials, timeout_s=timeout_s, hung_after_s=math.inf).run()
     return _summed_up(memory, wanted, runner.spent_s, clock.monotonic())
 
 

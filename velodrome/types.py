@@ -50,6 +50,10 @@ class FailureClass(StrEnum):
     """The goal's metric is NaN or infinite."""
     LOST = "lost"
     """The worker or its host died."""
+    HUNG = "hung"
+    """Nothing was heard of the trial for longer than the limit."""
+    PREEMPTED = "preempted"
+    """The trial gave its place to another; it waits, and is none the worse."""
 
 
 @dataclass(frozen=True, slots=True)

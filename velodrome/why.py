@@ -19,7 +19,7 @@ from velodrome.search.registry import learns
 from velodrome.store.reader import Reader
 from velodrome.types import Failure, FailureClass, Goal, Params, ParamValue, TrialState
 
-_ENDS = ("returned", "quit", "paused", "failed", "lost", "given_back")
+_ENDS = ("returned", "quit", "paused", "failed", "lost", "preempted", "given_back")
 _MAX_NUMBERS = 10
 """How many trials of a group are named."""
 
@@ -94,6 +94,7 @@ class StudyStory:
         groups: The failed trials, the largest group first.
         stops: Trials that the scheduler stopped, by where (``rung 4``).
         lost: How often a worker died; those trials were started again.
+        preempted: How often a trial gave its place to another study; those waited again.
     """
 
     study: str
@@ -103,6 +104,7 @@ class StudyStory:
     groups: tuple[FailureGroup, ...]
     stops: dict[str, int]
     lost: int
+    preempted: int = 0
 
 
 def owner_of(row: StudyRow) -> Owner | None:
@@ -139,8 +141,10 @@ def study_story(reader: Reader, study: StudyRow) -> StudyStory:
     """The story of a study."""
     counts = reader.counts(study.id)
     _, kinds = reader.query(
-        "select kind, count(*) from events where study_id = :study and kind = 'lost' group by kind", {"study": study.id}
+        "select kind, count(*) from events where study_id = :study and kind in ('lost', 'preempted') group by kind",
+        {"study": study.id},
     )
+    counted: dict[str, int] = dict(kinds)
     _, reasons = reader.query(
         "select reason from decisions where study_id = :study and decided_by = 'scheduler' and action = 'stop'",
         {"study": study.id},
@@ -148,7 +152,7 @@ def study_story(reader: Reader, study: StudyRow) -> StudyStory:
     stops = Counter(reason.partition(":")[0] for (reason,) in reasons)
     return StudyStory(
         study.name, state_of(study), _study_headline(study, counts), counts, tuple(_groups(reader, study)),
-        dict(stops.most_common()), dict(kinds).get("lost", 0),
+        dict(stops.most_common()), counted.get("lost", 0), counted.get("preempted", 0),
     )
 
 
@@ -225,6 +229,8 @@ def _sentence(kind: str, data: list[Any], attempt: int) -> str:
             return f"failed: {failure['message']}"
         case "lost", [message, *_]:
             return f"lost: {message}"
+        case "preempted", [reason, *_]:
+            return f"gave its place away: {reason}"
         case "given_back", _:
             return "did not get to its end, and waits again"
         case _:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 from velodrome.clock import SystemClock
 from velodrome.errors import Interrupted, StudyFailedError, UsageError, nearest
@@ -15,8 +17,12 @@ from velodrome.owner import Owner
 from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
-from velodrome.resources.inventory import Inventory
-from velodrome.resources.request import AUTO_GPU, ResourceRequest
+from velodrome.resources.opening import Machine, check_priority, find_machine, known_peak, open_share
+from velodrome.resources.packing import kind_of, packed
+from velodrome.resources.ray_plan import RayPlan
+from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
+from velodrome.resources.share import Share, WholeShare
+from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
@@ -26,13 +32,19 @@ from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline", "ray")
+_MAX_HALVINGS = 6
+"""A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
 _NO_LIMIT = 1_000_000_000
+_Planned = TypeVar("_Planned", Plan, RayPlan)
+_LOOK_EVERY_S = 0.2
+"""How often a study that has no slot yet asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +61,11 @@ class Options:
         define_by_run: Whether the objective asks for its parameters while it runs.
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
+        threads: How many threads each worker's libraries may start; None for an even part of the cores.
+        hung_after_s: After how long without a sign of life a trial is started again; None to learn it.
+        on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
+        priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
     """
 
     executor: str = "process"
@@ -60,47 +76,86 @@ class Options:
     timeout_s: float | None = None
     define_by_run: bool = False
     keep_checkpoints: str = "best"
+    threads: int | None = None
+    hung_after_s: float | None = None
+    on_oom: str = ""
     address: str = ""
+    priority: str = "normal"
+
+
+class Crew(NamedTuple):
+    """What runs a study's trials.
+
+    Attributes:
+        runner: The executor, with a worker for each slot that there was at the beginning.
+        reasons: Why there are so many, and where.
+        share: The study's part of the machine, which may grow and shrink; all of its slots where it runs on Ray.
+    """
+
+    runner: Executor
+    reasons: tuple[str, ...]
+    share: Share
+
+    @property
+    def elastic(self) -> LeasedShare | None:
+        """The share as the manager looks at it; None where it stays what it is."""
+        return None if self.runner.runs_here or isinstance(self.share, WholeShare) else LeasedShare(self.share)
 
 
 @contextmanager
 def executor_for(
-    source: ObjectiveSource, options: Options, sampler: str
-) -> Iterator[tuple[Executor, tuple[str, ...]]]:
-    """The executor that the options name, over what of the machine they ask for, and why that; gone at the end.
+    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False
+) -> Iterator[Crew]:
+    """The executor that the options name, on the study's share of the machine; both are gone at the end.
 
+    Where others use all of the machine, it waits for a first slot; with ``progress`` True it says so on stderr.
     A sampler that learns from results gets no trials queued ahead of them.
     """
+    if options.executor not in EXECUTORS:
+        raise UsageError(
+            "No such executor", given=repr(options.executor), allowed=", ".join(EXECUTORS),
+            hint=nearest(options.executor, EXECUTORS),
+        )
     prefetch = 1 if learns(sampler) else 8
     if options.address and options.executor != "ray":
         raise UsageError("An address is of a Ray cluster", given=f"{options.address!r}, and the executor is "
                          f"{options.executor}", allowed="an address with --executor ray")
-    runner: Executor
-    match options.executor:
-        case "process":
+    crew = (
+        _on_ray(source, options, prefetch) if options.executor == "ray"
+        else _on_this_machine(source, options, prefetch, name, show=progress is True)
+    )
+    try:
+        yield crew
+    finally:
+        crew.runner.close()
+        if (peak_bytes := crew.runner.gpu_peak_bytes) and (code := source.code()):
+            crew.share.note_peak(kind_of(code), peak_bytes)
+        crew.share.close()
+
+
+def _on_this_machine(source: ObjectiveSource, options: Options, prefetch: int, name: str, *, show: bool) -> Crew:
+    """Workers on the study's share of this machine; waits until there is a place for the first."""
+    machine = find_machine()
+    planned = _with_threads(_plan(source, options, machine), options)
+    share, note = open_share(machine, planned, name, options.priority, options.threads)
+    try:
+        slots, few = _first_slots(share, len(planned.slots), show=show)
+        reasons = (*planned.reasons, *_choices(slots[0], planned, options), *filter(None, (few, note)))
+        if options.executor == "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            planned = _plan(source, options)
-            reasons, runner = planned.reasons, ProcessExecutor(source, list(planned.slots), prefetch=prefetch)
-        case "inline":
-            from velodrome.trials.inline_executor import InlineExecutor
+            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share)
+        from velodrome.trials.inline_executor import InlineExecutor
 
-            planned = _plan(source, options)
-            reasons, runner = planned.reasons, InlineExecutor(source, planned.slots[0])
-        case "ray":
-            runner, reasons = _on_ray(source, options, prefetch)
-        case other:
-            raise UsageError(
-                "No such executor", given=repr(other), allowed=", ".join(EXECUTORS), hint=nearest(other, EXECUTORS)
-            )
-    try:
-        yield runner, reasons
-    finally:
-        runner.close()
+        return Crew(InlineExecutor(source, slots[0]), reasons, share)
+    except BaseException:
+        share.close()
+        raise
 
 
-def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[Executor, tuple[str, ...]]:
-    """The Ray executor, joined to its cluster, and why its workers are so many."""
+def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> Crew:
+    """Workers on a Ray cluster, which gives its places out by itself: they are leased from nobody here."""
+    check_priority(options.priority)
     from velodrome.trials.ray_cluster import RayCluster, plan_for
 
     request = ResourceRequest.parse(options.resources)
@@ -108,10 +163,11 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> tuple[E
         request = replace(request, gpu_millis=AUTO_GPU)
     cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
     try:
-        planned = plan_for(cluster, request, options.workers)
+        planned = _with_threads(plan_for(cluster, request, options.workers), options)
         from velodrome.trials.ray_executor import RayExecutor
 
-        return RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say), planned.reasons
+        runner = RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say)
+        return Crew(runner, planned.reasons, WholeShare(planned.slots))
     except BaseException:
         cluster.close()
         raise
@@ -122,26 +178,86 @@ def _say(text: str) -> None:
         print(f"velodrome: {text}", file=sys.stderr, flush=True)
 
 
-def _plan(source: ObjectiveSource, options: Options) -> Plan:
+def _first_slots(share: Share, wanted: int, *, show: bool) -> tuple[tuple[Slot, ...], str]:
+    """The slots to begin with, at least one, and why they are fewer than wanted, or ``""``."""
+    line = ProgressLine() if show else None
+    try:
+        while not (grant := share.update(wanted)).slots:
+            if line is not None:
+                line.tell(f"waiting for a place on this machine: {grant.waiting}  (velo resources)")
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        if line is not None:
+            line.close()
+    num = len(grant.slots)
+    return grant.slots, "" if num >= wanted else f"{num} of {wanted} to begin with: {grant.waiting}"
+
+
+def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
     """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
-    inventory, request = Inventory.detect(), ResourceRequest.parse(options.resources)
+    inventory, request = machine.inventory, ResourceRequest.parse(options.resources, machine.custom)
     if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
         request = replace(request, gpu_millis=AUTO_GPU)
     if options.executor != "inline":
-        return plan(inventory, request, options.workers)
+        request, why = _packed(source, machine, request, options.workers)
+        planned = plan(inventory, request, options.workers)
+        return replace(planned, reasons=why + planned.reasons)
     planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
     return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
 
 
+def _packed(
+    source: ObjectiveSource, machine: Machine, request: ResourceRequest, workers: int | None
+) -> tuple[ResourceRequest, tuple[str, ...]]:
+    """The request with as small a part of a GPU as trials of this kind were seen to need, where it is not said."""
+    code = source.code() if request.gpu_millis == AUTO_GPU and workers is None and machine.inventory.gpus else b""
+    peak_bytes = known_peak(machine, kind_of(code)) if code else None
+    part = packed(replace(request, gpu_millis=1000), machine.inventory.gpus, peak_bytes)
+    if not peak_bytes or part.gpu_millis == 1000:
+        return request, ()
+    seen = f"trials of this objective were seen to use {format_bytes(peak_bytes)} of a GPU's memory"
+    return part, (f"{seen}: {1000 // part.gpu_millis} share a GPU (gpu=1 for one each)",)
+
+
+def _with_threads(planned: _Planned, options: Options) -> _Planned:
+    """The plan with the number of threads that was asked for."""
+    if options.threads is None:
+        return planned
+    if options.threads < 1:
+        raise UsageError("A number of threads makes no sense", given=str(options.threads), allowed="1 or more")
+    return replace(planned, slots=tuple(replace(slot, threads=options.threads) for slot in planned.slots))
+
+
+def _choices(first: Slot, planned: Plan, options: Options) -> tuple[str, ...]:
+    """What each worker gets of the machine, as the first does, and how to have it otherwise."""
+    threads = f"{first.threads} thread{'' if first.threads == 1 else 's'} for each worker's libraries"
+    reasons = [
+        f"{threads}, as asked" if options.threads is not None else f"{threads}: an even part of the cores (--threads N)"
+    ]
+    if first.device == "cuda":
+        labels = ", ".join(dict.fromkeys(slot.label for slot in planned.slots))
+        why = "" if "gpu" in options.resources else ": the objective imports torch (gpu=0)"
+        reasons.append(f"trials run on {labels}{why}")
+    elif first.env.get("CUDA_VISIBLE_DEVICES") == "":
+        why = "as asked" if "gpu=0" in options.resources else "the objective does not import torch (gpu=auto)"
+        reasons.append(f"trials run on the CPU, though there are GPUs: {why}")
+    if first.memory_bytes:
+        limit = f"{format_bytes(first.memory_bytes)} of memory for each worker at most"
+        asked = planned.request.memory_bytes
+        reasons.append(f"{limit}, as asked" if asked else f"{limit}: nearly all there is (memory=SIZE)")
+    return tuple(reasons)
+
+
 def run(
-    runner: Executor, writer: Writer, name: str, target: int, options: Options,
-    progress: bool | Callable[[Progress], None], *, reasons: Sequence[str], take_over: bool = False,
+    crew: Crew, writer: Writer, name: str, target: int, options: Options,
+    progress: bool | Callable[[Progress], None], *, take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it. ``reasons`` is why the workers are so many and where."""
+    """Takes control of the study, runs it, and returns it."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
+    crew.share.rename(controller.study.name)
     writer.update_study(controller.study.id, trials=target)
-    for reason in reasons:
+    for reason in crew.reasons:
         writer.decision(DecisionRow(
             controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
@@ -151,8 +267,9 @@ def run(
     )
     try:
         manager = Manager(
-            controller, runner, context, target=target, timeout_s=options.timeout_s,
+            controller, crew.runner, context, target=target, timeout_s=options.timeout_s,
             on_progress=line or (progress if callable(progress) else None), record_output=writer.artifact,
+            share=crew.elastic, hung_after_s=options.hung_after_s,
         )
         outcome = manager.run()
     finally:
@@ -166,7 +283,10 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     row = writer.claim_study(name, Owner.current(), force=take_over)
     goal = Goal.parse(row.goal)
     space = Space() if options.define_by_run else Space.from_json(json.loads(row.space))
-    policy = Policy(options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints)
+    policy = Policy(
+        options.retries, breaker=options.breaker, keep_checkpoints=options.keep_checkpoints,
+        halvings=_MAX_HALVINGS if options.on_oom == "halve" else 0,
+    )
     table = TrialTable(History(space, goal), make_scheduler(row.scheduler, goal, seed=row.seed), policy)
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -231,7 +230,7 @@ def test_stop_gives_up_on_a_process_that_does_not_end():
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stubborn:
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
-        owner = Owner(socket.gethostname(), stubborn.pid, psutil.Process(stubborn.pid).create_time())
+        owner = Owner.of(stubborn.pid)
         waits: list[float] = []
         with pytest.raises(StudyBusyError, match="still runs after"):
             end(owner, "digits", 0.5, waits.append)

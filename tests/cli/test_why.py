@@ -104,6 +104,18 @@ def test_a_study_groups_what_failed_alike(velo):
     assert result.stderr.splitlines()[0] == "more: velo why digits 3"
 
 
+def test_a_study_counts_the_places_that_its_trials_gave_away(velo, store):
+    with sqlite3.connect(store) as conn:
+        conn.executemany(
+            "insert into events (study_id, seq, at, kind, number, data) "
+            "select study_id, ?, at, 'preempted', 2, '[\"bob has come\"]' from events where kind = 'lost'",
+            [(900,), (901,)],
+        )
+    conn.close()
+    assert "  places given away: 2; those trials waited, and went on" in velo("why", "digits").stdout.splitlines()
+    assert "gave its place away: bob has come" in velo("why", "digits", "2").stdout
+
+
 def test_a_study_whose_process_is_gone(velo):
     first = velo("why", "empty").stdout.partition("\n")[0]
     assert first == (

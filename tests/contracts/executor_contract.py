@@ -21,7 +21,9 @@ from velodrome.trials.events import (
     Failed,
     GivenBack,
     Lost,
+    Noted,
     Paused,
+    Preempted,
     Quit,
     Reported,
     Restored,
@@ -32,7 +34,7 @@ from velodrome.trials.objective import ObjectiveSource
 from velodrome.types import Failure, Params, ParamValue
 
 PATIENCE_S = 30.0
-_ENDINGS = (Returned, Quit, Paused, Failed, Lost, GivenBack)
+_ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
 
 
 class RecordingHost:
@@ -299,6 +301,14 @@ class ExecutorContract:
                 (3, {"score": 6.0}), (4, {"score": 10.0})]
             assert [e.path[-2:] for e in rest if isinstance(e, Checkpointed)] == ["a2", "a2"]
 
+    def test_a_checkpoint_that_the_study_was_never_told_of_is_deleted(self, tmp_path: Path) -> None:
+        body = "trial.restore(); trial.checkpoint(trial.attempt, None); return 1.0"
+        with self.running(tmp_path, body) as running:
+            running.run(0)
+            running.launch(0, attempt=2)
+            running.until(lambda: len([e for e in running.host.of(0) if isinstance(e, Returned)]) == 2)
+            assert [path.name for path in (tmp_path / "files/study/000000").iterdir()] == ["step-00000002-a2"]
+
     def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(self, tmp_path: Path) -> None:
         body = """
             if trial.attempt == 1:
@@ -456,6 +466,160 @@ class ExecutorContract:
         with self.running(tmp_path, "return trial.suggest_float('x', 0, 1)") as running:
             assert running.run(0, {"x": 0.125}) == Returned(0, {"score": 0.125})
             assert running.host.asked == []
+
+    # --- places that are taken away
+
+    def preempting(self, running: Running, step: int, grace_s: float = 60.0) -> Running:
+        """Takes the place of trial 0 away when it reports this step."""
+        def preempt(event: Event) -> None:
+            if isinstance(event, Reported) and (event.number, event.step) == (0, step):
+                running.executor.preempt(0, "bob has come", grace_s)
+
+        running.host.on_event = preempt
+        return running
+
+    def test_a_preempted_trial_ends_at_its_next_checkpoint_and_goes_on_from_there(self, tmp_path: Path) -> None:
+        """An objective that never asks whether to stop; the checkpoint is safe before it ends."""
+        body = """
+            import time
+            total = trial.restore() or 0
+            for step in range((trial.restored_step or 0) + 1, 41):
+                total += step
+                trial.report(step, score=total)
+                time.sleep(0.01 if trial.attempt == 1 else 0)
+                if step % 5 == 0:
+                    trial.checkpoint(step, total)
+            return total
+        """
+        with self.running(tmp_path, body) as running:
+            assert self.preempting(running, 3).run(0) == Preempted(0, "bob has come")
+            saved = [e for e in running.host.of(0) if isinstance(e, Checkpointed)]
+            assert isinstance(running.host.of(0)[-2], Checkpointed), "nothing came after it"
+            assert saved[-1].step < 40
+            running.host.events.clear()
+            running.launch(0, attempt=2, checkpoints=tuple(Kept(e.step, e.path, e.sha256) for e in saved[::-1]))
+            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            assert running.host.of(0)[0] == Restored(0, saved[-1].step, [])
+            assert running.host.ending(0) == Returned(0, {"score": 820.0})
+
+    def test_a_trial_that_is_to_pause_and_to_give_its_place_away_ends_once_at_its_checkpoint(
+        self, tmp_path: Path
+    ) -> None:
+        """Whichever word reaches it first; the one behind it is not concerned."""
+        body = """
+            for step in range(1, 7):
+                trial.report(step, score=step)
+                trial.checkpoint(step, step)
+            return 7.0
+        """
+        with self.running(tmp_path, body, pauses=True) as running:
+            running.host.pause_at_step = 3
+            self.preempting(running, 3).launch(0)
+            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            assert running.host.ending(0) in (Paused(0), Preempted(0, "bob has come"))
+            saved = running.host.of(0)[-2]
+            assert isinstance(saved, Checkpointed)
+            assert saved.step == 3
+            running.host.pause_at_step = None
+            running.host.on_event = lambda _: None
+            assert running.run(1) == Returned(1, {"score": 7.0})
+
+    @pytest.mark.parametrize("end", [
+        "return step", "return None", "import velodrome; raise velodrome.Pruned",
+        "import optuna; raise optuna.TrialPruned", "raise KeyError('cut short')", "return {'no': 'result'}",
+    ])
+    def test_a_trial_that_was_told_of_its_preemption_is_not_finished_however_it_ends(
+        self, tmp_path: Path, end: str
+    ) -> None:
+        body = f"""
+            import time
+            for step in range(1000):
+                trial.report(step, score=step)
+                time.sleep(0.005)
+                if trial.should_stop:
+                    {end}
+        """
+        with self.running(tmp_path, body) as running:
+            assert self.preempting(running, 3).run(0) == Preempted(0, "bob has come")
+
+    def test_a_preempted_trial_that_comes_to_its_end_without_being_told_is_finished(self, tmp_path: Path) -> None:
+        body = """
+            import time
+            for step in range(5):
+                trial.report(step, score=step)
+                time.sleep(0.05)
+            return 7.0
+        """
+        with self.running(tmp_path, body) as running:
+            assert self.preempting(running, 1).run(0) == Returned(0, {"score": 7.0})
+            running.host.on_event = lambda _: None
+            assert running.run(1) == Returned(1, {"score": 7.0}), "and the next trial is not preempted"
+
+    def test_a_preempted_trial_that_only_reports_ends_at_a_report_when_its_time_is_nearly_over(
+        self, tmp_path: Path
+    ) -> None:
+        body = """
+            import time
+            for step in range(10000):
+                trial.report(step, score=step)
+                time.sleep(0.01)
+        """
+        with self.running(tmp_path, body) as running:
+            assert self.preempting(running, 1, grace_s=0.4).run(0) == Preempted(0, "bob has come")
+
+    def test_an_objective_that_catches_exceptions_does_not_hold_its_preemption_up(self, tmp_path: Path) -> None:
+        body = """
+            import time
+            for step in range(1000):
+                try:
+                    trial.report(step, score=step)
+                    time.sleep(0.005)
+                    trial.checkpoint(step, step)
+                except Exception:
+                    pass
+        """
+        with self.running(tmp_path, body) as running:
+            assert self.preempting(running, 3).run(0) == Preempted(0, "bob has come")
+
+    def test_a_trial_that_has_not_restored_yet_keeps_its_checkpoints_when_it_is_preempted(self, tmp_path: Path) -> None:
+        body = """
+            import time
+            trial.note("wait", "until told")
+            for _ in range(2000):
+                if trial.preempted:
+                    return 1.0
+                time.sleep(0.005)
+        """
+        with self.running(tmp_path, body) as running:
+            def preempt(event: Event) -> None:
+                if isinstance(event, Noted):
+                    running.executor.preempt(0, "bob has come", 60.0)
+
+            running.host.on_event = preempt
+            running.launch(0, attempt=2, checkpoints=(Kept(5, "files/study/000000/step-00000005-a1", ""),))
+            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            assert running.host.of(0) == [
+                Noted(0, "objective", "wait", "until told"), Preempted(0, "bob has come")
+            ], "no word that it started from nothing"
+
+    # --- less memory
+
+    def test_batches_are_cut_into_parts_that_sum_up_to_the_whole(self, tmp_path: Path) -> None:
+        body = """
+            x, y = list(range(10)), list(range(10, 20))
+            parts = list(trial.micro_batches(x, y))
+            assert [i for _, a, _ in parts for i in a] == x and [i for _, _, b in parts for i in b] == y
+            assert abs(sum(share for share, *_ in parts) - 1) < 1e-12
+            assert all(abs(share - len(a) / 10) < 1e-12 for share, a, _ in parts)
+            return {"score": len(parts), "divisor": trial.batch_divisor}
+        """
+        with self.running(tmp_path, body) as running:
+            for divisor, parts in ((1, 1), (4, 4), (16, 10)):
+                running.until(lambda: running.executor.room() > 0)
+                running.executor.launch(Job(divisor, 2, 0, {}, batch_divisor=divisor))
+                running.until(lambda number=divisor: bool(running.host.of(number)))  # type: ignore[misc]  # a default
+                expected = Returned(divisor, {"score": float(parts), "divisor": float(divisor)})
+                assert running.host.ending(divisor) == expected
 
     # --- failures
 

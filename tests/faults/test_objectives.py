@@ -134,3 +134,53 @@ def test_a_file_that_can_not_be_loaded_is_a_clear_error(tmp_path: Path, text: st
     assert expected in err
     assert "importlib" not in err
     assert rows(tmp_path, "select 1 from studies") == []
+
+
+def test_a_trial_that_can_goes_on_with_half_the_batch_when_memory_runs_out(tmp_path: Path) -> None:
+    objective = write_objective(tmp_path, '''
+import velodrome as velo
+
+@velo.objective(velo.Space(x=velo.Float(0.0, 1.0)), goal="minimize value", on_oom="halve")
+def train(trial):
+    start = (trial.restore() or 0) + 1
+    for step in range(start, 4):
+        for share, part in trial.micro_batches(range(8)):
+            hoard = None
+            if trial.number == 1 and step > 1:
+                hoard = bytearray(len(part) << 30)
+        trial.report(step, value=trial.params["x"])
+        trial.checkpoint(step, step)
+    return {"value": trial.params["x"], "divisor": trial.batch_divisor, "start": start}
+''')
+    code, _, err = velo(
+        tmp_path, "sweep", str(objective), "--trials", "3", "--workers", "1", "--name", "s",
+        "--resources", "memory=3GiB", "-q",
+    )
+    assert code == 0, err
+    trials = [json.loads(metrics) for (metrics,) in rows(tmp_path, "select metrics from trials order by number")]
+    assert [(t["divisor"], t["start"]) for t in trials] == [(1, 1), (4, 2), (1, 1)], "it went on from its checkpoint"
+    assert [state for state, *_ in finished(tmp_path).values()] == ["completed"] * 3
+    halved = rows(tmp_path, "select reason from decisions where action = 'halve batch' order by seq")
+    assert [reason.split(",")[0] for (reason,) in halved] == [f"its batches are cut into {n}" for n in (2, 4)]
+
+
+def test_a_worker_that_is_stopped_is_found_by_the_limit_and_its_trial_started_again(tmp_path: Path) -> None:
+    objective = write_objective(tmp_path, '''
+import os, signal, velodrome as velo
+
+@velo.objective(velo.Space(x=velo.Float(0.0, 1.0)), goal="minimize value")
+def train(trial):
+    if trial.number == 1 and trial.attempt == 1 or trial.number == 2:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return trial.params["x"]
+''')
+    args = ("--trials", "4", "--workers", "2", "--name", "s", "--hung-after", "0.5s", "--retries", "3", "-q")
+    code, _, err = velo(tmp_path, "sweep", str(objective), *args)
+    assert code == 0, err
+    assert rows(tmp_path, "select number, state, failure_class, attempt from trials where number in (1, 2)") == [
+        (1, "completed", "hung", 2), (2, "failed", "hung", 3)
+    ]
+    code, why, err = velo(tmp_path, "why", "s", "2")
+    assert code == 0, err
+    assert "the limit is 0.5 s, as given" in why
+    assert "--hung-after" in why

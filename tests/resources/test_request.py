@@ -89,3 +89,15 @@ def test_a_request_in_round_figures_is_read_back_from_its_own_text(
 ) -> None:
     request = ResourceRequest(cpus, gpu_millis, memory_gib * 2**30, memory_gib * 2**30)
     assert ResourceRequest.parse(str(request)) == request
+
+
+def test_other_resources_are_those_that_the_settings_name() -> None:
+    request = ResourceRequest.parse("cpus=2,licences=3", ["licences", "robots"])
+    assert request.custom == (("licences", 3),)
+    assert str(request) == "cpus=2,licences=3"
+    with pytest.raises(UsageError, match=r"robots=N(.|\n)*Did you mean 'licences'"):
+        ResourceRequest.parse("licence=3", ["licences", "robots"])
+    with pytest.raises(UsageError, match="A number of robots is not understood"):
+        ResourceRequest.parse("robots=many", ["licences", "robots"])
+    with pytest.raises(UsageError, match="names licences twice"):
+        ResourceRequest.parse("licences=1,licences=2", ["licences"])

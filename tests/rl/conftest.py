@@ -1,13 +1,9 @@
-"""Hypothesis without a deadline, and torch on one thread: the machine may be busy, which more threads make worse."""
+"""Torch on one thread: the machine may be busy, which more threads make worse."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
-
-settings.register_profile("velodrome", deadline=None)
-settings.load_profile("velodrome")
 
 
 @pytest.fixture(autouse=True, scope="module")

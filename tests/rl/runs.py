@@ -35,7 +35,8 @@ class FakeTrial:
     ) -> None:
         self.params, self.seed, self.device = params, seed, "cpu"
         self.saved, self.reports = saved, list[tuple[int, dict[str, float]]]()
-        self.should_stop = False
+        self.notes: dict[str, tuple[str, str]] = {}
+        self.should_stop = self.preempted = False
         self._stop_at = stop_at
 
     def report(self, step: int, metrics: Mapping[str, Any], /) -> None:
@@ -48,6 +49,9 @@ class FakeTrial:
 
     def restore(self) -> Any:
         return copy.deepcopy(self.saved[1]) if self.saved else None
+
+    def note(self, action: str, reason: str, by: str) -> None:
+        self.notes[action] = (reason, by)
 
     def weights(self) -> torch.Tensor:
         """Those of the last checkpoint."""

@@ -252,11 +252,9 @@ def test_a_claim_makes_the_process_the_owner_and_release_undoes_it(writer, reade
 
 
 def test_a_study_of_a_living_process_is_busy_and_of_a_dead_one_is_free(writer, study_row):
-    import psutil
-
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     here = Owner.current()
-    other = Owner(here.host, child.pid, psutil.Process(child.pid).create_time())
+    other = Owner.of(child.pid)
     try:
         writer.create_study(study_row())
         writer.claim_study("digits", other)

@@ -34,11 +34,12 @@ def write_objective(folder: Path, text: str = OBJECTIVE, pause: float = 0.005) -
     return path
 
 
-def start(folder: Path, *args: str, before: str = "") -> subprocess.Popen[str]:
-    """A ``velo`` process in ``folder``; ``before`` is Python that it runs first."""
+def start(folder: Path, *args: str, before: str = "", ledger: Path | None = None) -> subprocess.Popen[str]:
+    """A ``velo`` process in ``folder``; ``before`` is Python that it runs first, ``ledger`` where its leases are."""
+    env = os.environ if ledger is None else {**os.environ, "VELODROME_LEDGER": str(ledger)}
     program = ["-c", f"{before}\nfrom velodrome.cli.main import main\nmain()"] if before else ["-m", "velodrome"]
     return _Velo(
-        [sys.executable, *program, *args], cwd=folder, text=True, stdin=subprocess.DEVNULL,
+        [sys.executable, *program, *args], cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
 

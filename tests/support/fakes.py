@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from velodrome.errors import StoreFullError
 from velodrome.records import CheckpointRow, DecisionRow, EventRow, MetricRow, TrialRow
+from velodrome.resources.slots import Slot
 from velodrome.trials import events as ev
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.types import Params
@@ -91,6 +92,9 @@ class ScriptedExecutor:
         self._jobs: list[Job] = []
         self._host: Host | None = None
         self.stopped: list[int] = []
+        self.preempted: list[int] = []
+        self.slots = [Slot(index) for index in range(places)]
+        self.resized: list[tuple[int, str, float, float]] = []
         self.closed = False
 
     def describe(self) -> ObjectiveInfo:
@@ -108,6 +112,20 @@ class ScriptedExecutor:
 
     def stop(self, number: int, reason: str) -> None:
         self.stopped.append(number)
+
+    def preempt(self, number: int, reason: str, grace_s: float) -> None:
+        self.preempted.append(number)
+
+    def abandon(self, number: int, event: ev.Event) -> None:
+        assert self._host is not None
+        self._host.happened(event)
+
+    def held(self) -> list[Slot]:
+        return self.slots
+
+    def resize(self, slots: Sequence[Slot], reason: str, leave_s: float, grace_s: float) -> None:
+        self.slots, self._places = list(slots), len(slots)
+        self.resized.append((len(slots), reason, leave_s, grace_s))
 
     def poll(self, timeout_s: float) -> None:
         assert self._host is not None

@@ -156,6 +156,15 @@ def test_cleaning_deletes_what_the_log_does_not_know_and_nothing_of_the_users(tm
     assert clean(tmp_path, "nothing.files/s", []) == 0
 
 
+def test_a_trial_that_is_started_again_deletes_what_its_study_was_never_told_of(tmp_path: Path) -> None:
+    kept, _untold = save(tmp_path, 1), save(tmp_path, 2)
+    (tmp_path / "velodrome.files/s/000012/.unfinished-00000003-a1-77").mkdir()
+    (tmp_path / "velodrome.files/s/000012/mine").mkdir()
+    checkpoints.remove_leftovers(str(tmp_path), "velodrome.files/s", 12, [Kept(1, kept.path, kept.sha256)])
+    assert names(tmp_path) == ["mine", "step-00000001-a1"]
+    checkpoints.remove_leftovers(str(tmp_path), "velodrome.files/s", 13, [])
+
+
 def test_deleting_touches_the_studys_own_folder_only(tmp_path: Path) -> None:
     written = save(tmp_path)
     remover(tmp_path, "copy.files/s")(written.path)
@@ -169,3 +178,11 @@ def test_no_two_stores_in_a_folder_share_their_files() -> None:
     stores = ["a.db", "a", "a.sqlite", "a.files", "a-files", "a.db.db"]
     assert len({files_dir(Path("/x", store), "s") for store in stores}) == len(stores)
     assert files_dir(Path("/x/velodrome.db"), "s") == "velodrome.files/s"
+
+
+def test_an_earlier_checkpoint_that_is_lent_to_another_trial_is_no_leftover(tmp_path: Path) -> None:
+    save(tmp_path, 2)
+    kept = save(tmp_path, 4)
+    save(tmp_path, 6)
+    checkpoints.remove_leftovers(str(tmp_path), "velodrome.files/s", 12, [Kept(4, kept.path, kept.sha256)])
+    assert names(tmp_path) == ["step-00000002-a1", "step-00000004-a1"]

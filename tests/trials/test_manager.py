@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.fakes import MemoryLog, ScriptedExecutor
 from velodrome.clock import FakeClock
 from velodrome.errors import ObjectiveError, StoreFullError
 from velodrome.records import StudyRow
+from velodrome.resources.slots import Slot
 from velodrome.search.domains import Choice, Float
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler, make_scheduler
@@ -21,6 +23,7 @@ from velodrome.trials import events as ev
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Host, Job, StudyContext
 from velodrome.trials.manager import Manager, Outcome, Progress
+from velodrome.trials.share import Allowance
 from velodrome.trials.table import Policy, TrialTable
 from velodrome.types import Failure, FailureClass, Goal, TrialState
 
@@ -377,3 +380,104 @@ def test_a_define_by_run_trial_gets_its_parameters_one_by_one() -> None:
     replayed = a_controller(log, space=Space())
     replayed.replay(iter(log.events))
     assert [t.params for t in replayed.table.history.finished()] == [{"x": first} for first, _ in seen]
+
+
+class Shared:
+    """A share that goes by a list: what may be held at the first look, the second, and so on; the last for good."""
+
+    def __init__(self, *allowances: Allowance) -> None:
+        self._allowances = list(allowances)
+        self.asked: list[tuple[int, int]] = []
+
+    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+        self.asked.append((len(held), wanted))
+        return self._allowances.pop(0) if len(self._allowances) > 1 else self._allowances[0]
+
+
+def test_a_study_holds_what_it_may_and_says_why() -> None:
+    log, clock = MemoryLog(), FakeClock()
+    share = Shared(
+        Allowance((Slot(0), Slot(1)), "all is free"), Allowance((), "bob has come", 1.0, 2.0),
+        Allowance((Slot(1),), "bob has gone"),
+    )
+    seen: list[tuple[int, str]] = []
+
+    def script(host: Host, job: Job) -> None:
+        clock.advance(0.05)
+        returns_x(host, job)
+
+    executor = ScriptedExecutor(script)
+    poll = executor.poll
+
+    def passing(timeout_s: float) -> None:
+        clock.advance(0.05)
+        poll(timeout_s)
+
+    executor.poll = passing  # type: ignore[method-assign]  # time must pass where nothing runs
+    manager = Manager(
+        a_controller(log, clock=clock), executor, CONTEXT, target=8, share=share,
+        on_progress=lambda p: seen.append((p.finished, p.note)),
+    )
+    assert manager.run() == Outcome("finished", "")
+    assert executor.resized == [
+        (2, "all is free", 0.0, 30.0), (0, "bob has come", 1.0, 2.0), (1, "bob has gone", 0.0, 30.0)
+    ]
+    assert [(d.by, d.action, d.reason) for d in log.decisions] == [
+        ("resources", "resize", "2 workers: all is free"), ("resources", "resize", "0 workers: bob has come"),
+        ("resources", "resize", "1 worker: bob has gone"),
+    ]
+    assert "waiting for a place: bob has come" in [note for _, note in seen]
+    assert share.asked[0] == (1, 8), "before the first trial is launched"
+    assert share.asked[1][0] == 2
+
+
+def test_a_trial_that_hangs_is_abandoned_and_fails_at_last() -> None:
+    log, clock = MemoryLog(), FakeClock()
+    executor = ScriptedExecutor(lambda _host, _job: None)
+
+    def passing(_timeout_s: float) -> None:
+        clock.advance(0.5)
+
+    executor.poll = passing  # type: ignore[method-assign]  # nothing is ever heard of a trial
+    executor.room = lambda: 1 - controller.table.counts[TrialState.RUNNING]  # type: ignore[method-assign]  # one place
+    controller = a_controller(log, clock=clock)
+    Manager(controller, executor, CONTEXT, target=1, hung_after_s=10.0).run()
+    [row] = log.trials.values()
+    assert (row.state, row.failure_class, row.attempt) == ("failed", "hung", 3)
+    assert row.failure is not None
+    assert "nothing was heard of it for 10.5 s; the limit is 10 s, as given" in row.failure
+    assert 30.0 < clock.now() < 40.0
+
+
+def test_what_a_trial_notes_is_a_decision() -> None:
+    log = MemoryLog()
+
+    def script(host: Host, job: Job) -> None:
+        host.happened(ev.Noted(job.number, "rl", "precision", "bfloat16: twice as fast here"))
+        returns_x(host, job)
+
+    run(log, script, target=1)
+    [decision] = log.decisions
+    assert (decision.by, decision.action, decision.reason) == ("rl", "precision", "bfloat16: twice as fast here")
+    assert decision.trial_id == log.trials[0].id
+
+
+def test_nothing_is_launched_on_a_place_that_the_study_does_not_have_yet() -> None:
+    log, clock = MemoryLog(), FakeClock()
+    share = Shared(Allowance((), "all is taken"), Allowance((), "all is taken"), Allowance((Slot(0),), "bob has gone"))
+
+    def script(host: Host, job: Job) -> None:
+        assert executor.slots
+        returns_x(host, job)
+
+    executor = ScriptedExecutor(script)
+    poll = executor.poll
+
+    def passing(timeout_s: float) -> None:
+        clock.advance(0.2)
+        poll(timeout_s)
+
+    executor.poll = passing  # type: ignore[method-assign]  # time must pass where nothing runs
+    outcome = Manager(a_controller(log, clock=clock), executor, CONTEXT, target=2, share=share).run()
+    assert outcome == Outcome("finished", "")
+    assert [row.at for row in log.events if row.kind == "launched"] == pytest.approx([0.4, 0.6])

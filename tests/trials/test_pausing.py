@@ -21,7 +21,7 @@ from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import StudyContext
-from velodrome.trials.lending import Lending
+from velodrome.trials.lending import Fork, Lending
 from velodrome.trials.manager import Manager
 from velodrome.trials.memory_log import MemoryLog
 from velodrome.trials.retention import Saved
@@ -166,7 +166,7 @@ def test_at_the_end_the_best_goes_on_to_its_end_and_the_others_are_given_up() ->
     assert [t.state for t in table.history.finished()] == [TrialState.COMPLETED, TrialState.PRUNED]
 
 
-@pytest.mark.parametrize("event", [ev.Lost(0, "x"), ev.GivenBack(0), ev.Opened(3)])
+@pytest.mark.parametrize("event", [ev.Lost(0, "x"), ev.GivenBack(0), ev.Opened(3), ev.Preempted(0, "x")])
 def test_a_trial_whose_worker_dies_while_it_leaves_is_paused_all_the_same(event: Any) -> None:
     table = a_table("asha")
     begin(table, 0)
@@ -174,7 +174,9 @@ def test_a_trial_whose_worker_dies_while_it_leaves_is_paused_all_the_same(event:
     save(table, 0, 1)
     table.handle(event)
     table.check()
-    assert table.live[0].state is TrialState.PAUSED
+    trial = table.live[0]
+    assert (trial.state, trial.reason, trial.failure) == (TrialState.PAUSED, trial.pause_reason, None)
+    assert table.next() == ev.Suggest(1), "the scheduler has it now, not the queue"
 
 
 def test_a_trial_that_dies_before_its_checkpoint_is_judged_again() -> None:
@@ -205,6 +207,50 @@ def test_without_checkpoints_trials_are_stopped_instead_and_that_is_said_once(la
         actions += [c.decision.action for c in report(table, number, 1, 0.5 + number)]
         assert all(not isinstance(c, ev.GiveUpPausing) for c in report(table, number, 2, 0.5))
     assert actions == [Action.CONTINUE, Action.CONTINUE, Action.STOP, Action.STOP]
+
+
+def test_a_preempted_trial_that_began_from_anothers_checkpoint_begins_there_again() -> None:
+    table = a_table("asha")
+    saved = Saved(1, "0/1", "sha", {"loss": 0.5}, 1)
+    begin(table, 0)
+    fork = Fork(0, {"x": 0.0, "pace": 1.0}, saved)
+    table._forks.append(fork)
+    origin = fork.origin({"x": 0.5, "pace": 1.0})
+    table.handle(ev.Suggested(1, {"x": 0.5, "pace": 1.0}, {}, origin))
+    table.handle(ev.Launched(1, "w", "cpu"))
+    report(table, 1, 2, 0.4)
+    forget, _save = table.handle(ev.Preempted(1, "bob has come"))
+    assert forget == ev.Forget(1, 1)
+    trial = table.live[1]
+    assert (trial.state, trial.step, trial.metrics) == (TrialState.WAITING, 1, {"loss": 0.5})
+    assert table.next() == ev.Launch(1, 2, {"x": 0.5, "pace": 1.0}, (Kept(1, "0/1", "sha"),), origin)
+
+
+def test_a_preempted_trial_of_a_simulated_study_goes_on_from_its_checkpoint() -> None:
+    log, clock, taken = MemoryLog(), FakeClock(0.0), list[int]()
+    controller = a_controller("asha", log, clock)
+
+    class Taking(SimulatedExecutor):
+        """Takes the place of whoever makes its second step, once."""
+
+        def _step(self, run: Any) -> None:
+            if run.done == 1 and run.job.number not in taken:
+                taken.append(run.job.number)
+                self.preempt(run.job.number, "bob has come", 1.0)
+            super()._step(run)
+
+    context = StudyContext("s", GOAL.metrics, True, "", pauses=True)
+    Manager(controller, Taking(Bowls(), clock, 3, costs=Costs(suggest_s=0.0)), context, target=12).run()
+    undisturbed = run("asha", other := MemoryLog())
+    assert any(row.kind == "preempted" for row in log.events)
+    assert controller.table.num_finished == undisturbed.table.num_finished == 12
+
+    def curves(log: MemoryLog) -> dict[tuple[int, int | None], float]:
+        return {(row.trial_id, row.step): row.value for row in log.reports}
+
+    shared = curves(log).keys() & curves(other).keys()
+    assert shared
+    assert all(curves(log)[key] == curves(other)[key] for key in shared)
 
 
 def test_a_checkpoint_that_is_lent_stays_until_nobody_needs_it() -> None:

@@ -280,6 +280,49 @@ def test_a_failed_trial_is_retried_as_often_as_the_policy_says() -> None:
     assert (save.trial.state, save.trial.attempt) == (TrialState.FAILED, 2)
 
 
+def test_a_preempted_trial_waits_again_at_no_cost_and_goes_on_from_its_checkpoint() -> None:
+    table = a_table(policy=Policy(retries=1, max_losses=1))
+    run(table, 0)
+    save_checkpoint(table, 0, 4)
+    for attempt in range(2, 12):
+        forget, save = table.handle(ev.Preempted(0, "bob has come"))
+        assert forget == ev.Forget(0, 4)
+        assert (save.trial.state, save.trial.failure.kind) == (TrialState.WAITING, FailureClass.PREEMPTED)
+        assert save.trial.reason == "gave its place away: bob has come"
+        assert table.next() == ev.Launch(0, attempt, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
+        (save,) = table.handle(ev.Launched(0, "w", "cpu"))
+        assert save.trial.failure is None
+    trial = table.live[0]
+    assert (trial.losses, trial.errors, trial.hangs) == (0, 0, 0)
+
+
+def test_a_trial_that_hangs_is_started_again_twice_and_its_retries_are_left() -> None:
+    table = a_table(policy=Policy(retries=1))
+    run(table, 0)
+    for start in (2, 3):
+        forget, save = table.handle(ev.Failed(0, failure(FailureClass.HUNG)))
+        assert (forget, save.trial.reason) == (ev.Forget(0), f"start {start} of 3: boom")
+        table.handle(ev.Launched(0, "w", "cpu"))
+    (save,) = table.handle(ev.Failed(0, failure(FailureClass.HUNG)))
+    assert (save.trial.state, save.trial.failure.kind) == (TrialState.FAILED, FailureClass.HUNG)
+
+
+def test_a_trial_that_can_runs_again_with_half_the_batch_until_that_helps_no_more() -> None:
+    table = a_table(policy=Policy(retries=0, halvings=2))
+    run(table, 0)
+    save_checkpoint(table, 0, 4)
+    for divisor in (2, 4):
+        note, forget, save = table.handle(ev.Failed(0, failure(FailureClass.OOM)))
+        assert note == ev.Note(0, "halve batch", f"its batches are cut into {divisor}, after: boom")
+        assert (forget, save.trial.state) == (ev.Forget(0, 4), TrialState.WAITING)
+        launch = table.next()
+        assert isinstance(launch, ev.Launch)
+        assert launch.batch_divisor == divisor
+        table.handle(ev.Launched(0, "w", "cpu"))
+    save, *_ = table.handle(ev.Failed(0, failure(FailureClass.OOM)))
+    assert (save.trial.state, save.trial.failure.kind) == (TrialState.FAILED, FailureClass.OOM)
+
+
 def test_the_study_stops_when_the_first_trials_all_fail_alike() -> None:
     table = a_table(target=10, policy=Policy(breaker=3))
     for number in range(3):
@@ -353,6 +396,7 @@ def test_messages_about_a_finished_trial_change_nothing() -> None:
 def _stories(draw: st.DrawFn) -> list[tuple[str, int]]:
     verbs = st.sampled_from([
         "next", "report", "low", "return", "nan", "quit", "fail", "lose", "give", "open", "save", "save", "back",
+        "preempt", "hang", "oom",
     ])
     return draw(st.lists(st.tuples(verbs, st.integers(0, 3)), max_size=80))
 
@@ -361,7 +405,7 @@ def _play(
     story: list[tuple[str, int]], scheduler: Scheduler | None = None, keep: str = "best"
 ) -> tuple[TrialTable, list[Any]]:
     """Lets a story happen to a table; returns it and the log of its events."""
-    policy = Policy(retries=1, max_losses=2, breaker=3, keep_checkpoints=keep)
+    policy = Policy(retries=1, max_losses=2, breaker=3, halvings=1, keep_checkpoints=keep)
     table = a_table(target=8, policy=policy, scheduler=scheduler)
     log: list[Any] = [ev.Opened(8)]
 
@@ -401,7 +445,9 @@ def _play(
                 "return": ev.Returned(number, {"accuracy": value}, pick),
                 "nan": ev.Returned(number, {"accuracy": value}),
                 "quit": ev.Quit(number, "x"), "fail": ev.Failed(number, failure(line=pick)),
-                "lose": ev.Lost(number, "x"), "give": ev.GivenBack(number),
+                "lose": ev.Lost(number, "x"), "give": ev.GivenBack(number), "preempt": ev.Preempted(number, "x"),
+                "hang": ev.Failed(number, failure(FailureClass.HUNG)),
+                "oom": ev.Failed(number, failure(FailureClass.OOM)),
             }[verb])
     return table, log
 
@@ -412,7 +458,7 @@ def test_invariants_hold_and_a_replay_gives_the_same_table(story: list[tuple[str
     table, log = _play(story)
     again = TrialTable(
         History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), StopsBelow(),
-        Policy(retries=1, max_losses=2, breaker=3),
+        Policy(retries=1, max_losses=2, breaker=3, halvings=1),
     )
     for event in log:
         again.handle(event)
@@ -427,7 +473,7 @@ def test_invariants_hold_and_a_replay_gives_the_same_table(story: list[tuple[str
 @given(_stories())
 def test_a_log_without_reports_gives_the_same_table_once_it_is_opened_again(story: list[tuple[str, int]]) -> None:
     """Where no scheduler watches, a replay reads no reports: what goes on from a checkpoint is known all the same."""
-    policy = Policy(retries=1, max_losses=2, breaker=3)
+    policy = Policy(retries=1, max_losses=2, breaker=3, halvings=1)
     table, log = _play(story, NoScheduler())
     again = TrialTable(History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), NoScheduler(), policy)
     for event in log:
@@ -445,7 +491,7 @@ def test_every_checkpoint_is_there_until_it_is_discarded_and_then_never_asked_fo
     table, log = _play(story, keep=rule)
     again = TrialTable(
         History(Space(x=Float(0.0, 1.0)), Goal.parse("maximize accuracy")), StopsBelow(),
-        Policy(retries=1, max_losses=2, breaker=3, keep_checkpoints=rule),
+        Policy(retries=1, max_losses=2, breaker=3, halvings=1, keep_checkpoints=rule),
     )
     files: set[str] = set()
     for event in log:

@@ -27,6 +27,7 @@ COMMANDS = {
     "logs": "Print what a trial printed, or all trials of a study.",
     "query": "Ask the store a question in SQL; it can only read.",
     "env": "Check a Gymnasium environment and time it.",
+    "resources": "Show this machine: what is free, who holds what, who waits and why.",
     "doctor": "Check this machine and the store.",
 }
 """Every command with its short help: ``velo --help`` is made from this alone."""

@@ -43,13 +43,13 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def duration_option(name: str, **settings: Any) -> Callable[[_F], _F]:
+def duration_option(*names: str, **settings: Any) -> Callable[[_F], _F]:
     """An option whose value is a time; the command gets seconds."""
 
     def take(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
         return None if value is None else parse_duration(value)
 
-    return click.option(name, callback=take, metavar="T", **settings)
+    return click.option(*names, callback=take, metavar="T", **settings)
 
 
 def complete_studies(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -104,6 +104,24 @@ def run_options(function: _F) -> _F:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def priority_option(function: _F) -> _F:
+    """``--priority P``."""
+    names = "guaranteed", "normal", "opportunistic"
+    return click.option(
+        "--priority", shell_complete=complete_words(*names), default="normal", show_default=True, metavar="P",
+        help="How the study stands to others on this machine: guaranteed (as far as its tenant is), normal, or "
+             "opportunistic (it takes only what nobody else wants).",
+    )(function)
+
+
+def hung_option(function: _F) -> _F:
+    """``--hung-after T``; the command gets seconds as ``hung_after_s``."""
+    return duration_option(
+        "--hung-after", "hung_after_s",
+        help="A trial that gives no sign of life for so long is started again.  [default: learnt from the trials]",
+    )(function)
 
 
 def study_argument(function: _F) -> _F:

@@ -29,8 +29,8 @@ from velodrome.types import Goal
 def show(study: str, trial: str | None, top: int, store: Path, as_json: bool) -> None:
     """Show a study, or one of its trials.
 
-    Of a study: its settings, its space, its counts and its best trials. Of a trial: its parameters, metrics, reports,
-    its checkpoints and what the scheduler decided.
+    Of a study: its settings, its space, its counts, what velo chose by itself, and its best trials. Of a trial: its
+    parameters, metrics, reports, its checkpoints and what was decided about it.
     """
     name, chosen = split_target(study, trial)
     with Reader(store) as reader:
@@ -54,7 +54,7 @@ def _study(reader: Reader, row: StudyRow, best: list[TrialResult]) -> dict[str, 
         "name": row.name, "state": state_of(row), "note": row.note, "goal": row.goal, "target": row.trials,
         "counts": reader.counts(row.id), "sampler": row.sampler, "scheduler": row.scheduler, "seed": row.seed,
         "objective": row.objective, "config": json.loads(row.config), "space": json.loads(row.space),
-        "checkpoints": _checkpoint_counts(reader, row),
+        "checkpoints": _checkpoint_counts(reader, row), "decisions": _study_decisions(reader, row),
         "created_at": row.created_at, "owner_host": row.owner_host, "owner_pid": row.owner_pid or None,
         "top": [as_data(trial) for trial in best],
     }
@@ -82,6 +82,16 @@ def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
     }
 
 
+def _study_decisions(reader: Reader, row: StudyRow) -> list[dict[str, Any]]:
+    """What was decided about the study as a whole, by itself: how many workers, where, and why; the same thing once."""
+    _, found = reader.query(
+        "select max(at) as at, decided_by as by, action, reason from decisions "
+        "where study_id = :study and trial_id is null group by decided_by, action, reason order by max(seq), max(id)",
+        {"study": row.id},
+    )
+    return [dict(zip(("at", "by", "action", "reason"), decision, strict=True)) for decision in found]
+
+
 def _checkpoint_counts(reader: Reader, row: StudyRow) -> dict[str, int]:
     """How many checkpoints a study has, of how many trials, and their size."""
     _, counts = reader.query(
@@ -104,6 +114,9 @@ def _show_study(row: StudyRow, data: dict[str, Any], best: list[TrialResult]) ->
         ("options", " ".join(f"{name}={cell(value)}" for name, value in config.items())),
     ])
     _show_space(data["space"])
+    if data["decisions"]:
+        out_heading("decisions")
+        out_table(("by", "action", "reason"), [(d["by"], d["action"], d["reason"]) for d in data["decisions"]])
     if best:
         out_heading("best trials")
         out_trials(best, Goal.parse(row.goal))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, json_option, run_options, store_option
+from velodrome.cli.options import complete_words, hung_option, json_option, priority_option, run_options, store_option
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.cli.train import setting_option
@@ -28,6 +28,8 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--name", metavar="STUDY", help="The study's name.  [default: the file's]")
 @click.option("--resources", default="", metavar="R",
               help="What one trial needs, such as 'cpus=2,gpu=0.5,memory=4GiB'.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N",
+              help="Threads of each worker's libraries.  [default: an even part of the cores]")
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
               help="How often a trial that failed is started again.")
 @click.option("--breaker", type=click.IntRange(min=0), default=5, show_default=True, metavar="N",
@@ -38,7 +40,9 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--env", metavar="ID", help="Sweep an algorithm of reinforcement learning: the environment to train in.")
 @click.option("--steps", type=int, default=100_000, show_default=True, metavar="N",
               help="With --env: environment steps of each trial.")
+@hung_option
 @setting_option
+@priority_option
 @run_options
 @store_option
 @json_option

@@ -15,6 +15,7 @@ from velodrome.cli.options import (
     complete_words,
     duration_option,
     json_option,
+    priority_option,
     store_option,
 )
 from velodrome.cli.output import note, prints_to_stderr
@@ -62,6 +63,7 @@ def settings_table() -> str:
 @click.option("--executor", shell_complete=complete_words(*EXECUTORS), default="process", metavar="E",
               help=EXECUTORS_HELP)
 @address_option
+@priority_option
 @duration_option("--timeout", help="Stop after 90, 90s, 10m or 2h; resume goes on.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress line.")
 @store_option

@@ -68,6 +68,8 @@ def _tell_study(story: StudyStory, store: str) -> None:
         out("  stopped by the scheduler: " + ", ".join(f"{count} at {where}" for where, count in story.stops.items()))
     if story.lost:
         out(f"  workers lost: {story.lost}; their trials were started again")
+    if story.preempted:
+        out(f"  places given away: {story.preempted}; those trials waited, and went on")
     for group in story.groups:
         numbers = ", ".join(map(str, group.numbers)) + (", ..." if group.count > len(group.numbers) else "")
         what = "trial failed" if group.count == 1 else "trials failed alike"

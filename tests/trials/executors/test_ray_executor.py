@@ -16,11 +16,12 @@ from tests.contracts.executor_contract import ExecutorContract
 from tests.support.campaign import family, rows, start, wait_for, wait_until_gone
 from velodrome.resources.ray_plan import plan_ray
 from velodrome.resources.request import ResourceRequest
-from velodrome.trials.events import GivenBack, Lost, Reported, Returned
+from velodrome.trials.events import Failed, GivenBack, Lost, Reported, Returned
 from velodrome.trials.executor import Executor
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.ray_cluster import RayCluster
 from velodrome.trials.ray_executor import RayExecutor
+from velodrome.types import Failure, FailureClass
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,18 @@ class TestRayExecutor(ExecutorContract):
             failure = running.failure(0)
             assert "os._exit" in failure.code
             assert running.run(1) == Returned(1, {"score": 1.0})
+
+    def test_a_trial_that_hangs_is_ended_as_it_is_said_and_the_actor_goes_on(self, tmp_path: Path) -> None:
+        body = "import time\ntrial.report(0, score=0)\nif trial.number == 0: time.sleep(600)\nreturn 1.0"
+        with self.running(tmp_path, body) as running:
+            running.launch(0)
+            running.until(lambda: bool(running.host.of(0)))
+            hung = Failed(0, Failure(FailureClass.HUNG, "nothing was heard of it").to_json())
+            running.executor.abandon(0, hung)
+            running.until(lambda: len(running.host.of(0)) == 2)
+            assert running.host.ending(0) == hung
+            assert running.run(1) == Returned(1, {"score": 1.0})
+            assert [slot.index for slot in running.executor.held()] == [0]
 
     def test_an_actor_that_dies_loses_one_trial_and_is_replaced(self, tmp_path: Path) -> None:
         body = """

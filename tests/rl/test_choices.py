@@ -1,0 +1,40 @@
+"""What a training run chose by itself is said, with the reason, and whether it was given."""
+
+from __future__ import annotations
+
+from tests.rl.runs import FakeTrial, params
+from velodrome.rl.training import train
+
+
+def test_a_run_says_where_and_how_it_learns() -> None:
+    trial = FakeTrial(params("CartPole-v1", 64, {"num_envs": 2, "num_steps": 16, "eval_episodes": 1}))
+    train(trial)
+    assert trial.notes == {
+        "device": ("cpu: for vectors a GPU does not pay", "ppo"),
+        "threads": ("1: a small network is quickest on one", "ppo"),
+        "environments": ("2 simulated in this process: the quickest way here", "ppo"),
+    }
+
+
+def test_what_was_given_is_called_so() -> None:
+    given = {"num_envs": 2, "num_steps": 16, "eval_episodes": 1, "device": "cpu", "threads": 1, "mode": "sync"}
+    trial = FakeTrial(params("CartPole-v1", 64, given))
+    train(trial)
+    assert trial.notes == {
+        "device": ("cpu: as given", "ppo"), "threads": ("1: as given", "ppo"),
+        "environments": ("2 in this process: as given", "ppo"),
+    }
+
+
+def test_a_run_that_is_preempted_makes_a_checkpoint_at_its_next_update() -> None:
+    trial = FakeTrial(params("CartPole-v1", 96, {
+        "num_envs": 2, "num_steps": 16, "eval_episodes": 1, "checkpoint_s": 1000.0,
+    }))
+    saved: list[int] = []
+    trial.checkpoint = lambda step, _state: saved.append(step)  # type: ignore[method-assign]  # only when
+    train(trial)
+    assert saved == [96]
+    saved.clear()
+    trial.preempted = trial.should_stop = True
+    train(trial)
+    assert saved == [32, 64, 96]
