@@ -29,7 +29,7 @@ def test_a_run_from_its_command_to_the_answers_about_it(tmp_path: Path) -> None:
     number, value, *params = out.split()
     assert number == "0"
     assert 1 <= float(value) <= 500
-    assert {"algo=ppo", "env=CartPole-v1", "steps=640", "num_envs=4", "gamma=0.98"} <= set(params)
+    assert {"algo=ppo", "env=CartPole-v1", "steps=640", "num_envs=4", "gamma=0.99"} <= set(params)
     assert "ppo-CartPole-v1: 1 of 1 trials in" in err
     reported = dict(rows(tmp_path, "select name, count(*) from metrics group by name"))
     names = {"length", "loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction",
