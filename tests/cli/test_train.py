@@ -39,7 +39,7 @@ def test_a_run_from_its_command_to_the_answers_about_it(tmp_path: Path) -> None:
     assert rows(tmp_path, "select max(step) from metrics") == [(640,)]
     code, out, _ = run_velo(tmp_path, "best", "ppo-CartPole-v1", "--json")
     assert code == 0
-    assert json.loads(out)["params"]["lr"] == 0.002
+    assert json.loads(out)["params"]["lr"] == 0.00208
 
 
 def test_the_same_from_python(tmp_path: Path) -> None:
