@@ -86,6 +86,10 @@ def training_space(
         if name not in known:
             raise settings.unknown(name, known)
     of_run = settings.read(RunConfig, {k: v for k, v in texts.items() if k in run_names})
+    several = [k for k, v in texts.items() if isinstance(v, str) and is_domain(v)]
+    if several and not search:
+        raise UsageError("A run has one value for each setting", given=f"{several[0]}={texts[several[0]]}",
+                         hint=f"velo sweep {algo} --env {env} searches among several")
     searched = {k: read_domain(k, v, known[k]) for k, v in texts.items()
                 if search and k not in run_names and is_domain(v)}
     of_algo = settings.read(config, {k: v for k, v in texts.items() if k not in run_names and k not in searched})

@@ -59,7 +59,7 @@ def categorical_loss(
         rows.
     """
     rows = [part.detach().contiguous() for part in (action, old_log_prob, old_value, advantage, target)]
-    result: tuple[Tensor, Tensor] = _Loss.apply(head, value, mask, rows, weights)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _Loss.apply(head, value, mask, rows, weights)  # type: ignore[no-untyped-call]  # torch
     return result
 
 

@@ -32,7 +32,10 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
         yield "device", f"{device}: for vectors a GPU does not pay"
     else:
         yield "device", f"{device}: that of the trial, for images"
-    if config.threads:
+    if getattr(policy, "is_side_by_side", False):
+        why = "as given" if config.threads else "the trial has them, and minibatches are large"
+        yield "threads", f"2, policy and value on one each: {why}"
+    elif config.threads:
         yield "threads", f"{threads}: as given"
     elif trunk is None:
         yield "threads", f"{threads}: a small network is quickest on one"

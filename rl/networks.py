@@ -112,8 +112,10 @@ class CNN(nn.Module):
         """``forward`` with weights in bfloat16: the same numbers."""
         maps = obs.reshape(-1, *obs.shape[-3:]).to(torch.bfloat16, memory_format=torch.channels_last)
         layers: list[Any] = list(self.convolutions)[::2]
-        for i, (layer, (weight, bias)) in enumerate(zip(layers, rested[:-1], strict=True)):
-            weight = self._rested_255th if i == 0 and obs.dtype == torch.uint8 else weight  # noqa: PLW2901
+        weights, biases = zip(*rested[:-1], strict=True)
+        if obs.dtype == torch.uint8:
+            weights = self._rested_255th, *weights[1:]
+        for layer, weight, bias in zip(layers, weights, biases, strict=True):
             maps = functional.conv2d(maps, weight, bias, layer.stride).relu_()
         features = functional.linear(maps.flatten(1), *rested[-1]).relu_().float()
         return features.view(*obs.shape[:-3], self.num_features)

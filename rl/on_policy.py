@@ -42,8 +42,8 @@ class OnPolicy:
             config.memory_units,
         )
         num_threads = config.threads or torch.get_num_threads()
-        self.device = learning_device(config.device, device, 1 if not spec.is_image else config.threads,
-                                      is_image=spec.is_image)
+        own_threads = config.threads if spec.is_image else 1  # those of torch's own operations
+        self.device = learning_device(config.device, device, own_threads, is_image=spec.is_image)
         self.policy = Policy(spec, torch.Generator().manual_seed(derive(seed, "weights"))).to(self.device)
         self.policy.is_side_by_side = num_threads > 1 and not spec.is_image and self.device.type == "cpu" and (
             config.num_envs * config.num_steps // config.minibatches >= _SIDE_BY_SIDE_ROWS)

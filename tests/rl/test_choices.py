@@ -26,6 +26,13 @@ def test_what_was_given_is_called_so() -> None:
     }
 
 
+def test_two_threads_are_said_where_there_are_two() -> None:
+    given = {"num_envs": 16, "num_steps": 64, "minibatches": 2, "epochs": 1, "eval_episodes": 1, "threads": 2}
+    trial = FakeTrial(params("CartPole-v1", 1_024, given))
+    train(trial)
+    assert trial.notes["threads"] == ("2, policy and value on one each: as given", "ppo")
+
+
 def test_a_run_that_is_preempted_makes_a_checkpoint_at_its_next_update() -> None:
     trial = FakeTrial(params("CartPole-v1", 96, {
         "num_envs": 2, "num_steps": 16, "eval_episodes": 1, "checkpoint_s": 1000.0,

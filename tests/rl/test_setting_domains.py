@@ -64,5 +64,5 @@ def test_what_makes_no_sense_is_refused(given: list[str], match: str) -> None:
 
 @pytest.mark.parametrize("value", ["lr=1e-4..1e-2", "epochs=4|8", Float(1e-4, 1e-2)])
 def test_a_run_takes_one_value(value: Any) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"can't be that|velo sweep ppo --env CartPole-v1"):
         training_space("ppo", "CartPole-v1", 1_000, [value] if isinstance(value, str) else {"lr": value})
