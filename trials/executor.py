@@ -71,6 +71,7 @@ class ObjectiveInfo:
         goal: The goal's text, or None.
         file: The source file, or ``""``.
         on_oom: ``"halve"`` where it knows how to go on with smaller batches, else ``""``.
+        fuses: Whether several of its trials can be trained as one model: it is a ``TrainingJob``.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ObjectiveInfo:
     goal: str | None = None
     file: str = ""
     on_oom: str = ""
+    fuses: bool = False
 
 
 class Host(Protocol):
@@ -104,6 +106,10 @@ class Host(Protocol):
 
     def should_pause(self, number: int) -> bool:
         """Whether the trial, whose last report and newest checkpoint are level, is to leave its worker: ``Paused``."""
+        ...
+
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of what the trial last reported is of use: it is to pause, or ends so and would keep it."""
         ...
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:

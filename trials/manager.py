@@ -182,6 +182,10 @@ class Manager:
         """Whether the trial is to leave its worker."""
         return self._controller.table.should_pause(number)
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of the trial is of use."""
+        return self._controller.table.should_save(number, at_end=at_end)
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         """Takes note of where a trial's output lies."""
         if self._record_output is not None:

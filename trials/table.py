@@ -110,6 +110,11 @@ class TrialTable:
         trial = self.live.get(number)
         return trial is not None and may_leave(trial)
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of what the trial reported last is of use: it is to pause, or ends and would be kept."""
+        trial = self.live.get(number)
+        return trial is not None and (bool(trial.pause_reason) or (at_end and self._keeping.would_stay(trial)))
+
     def handle(self, event: Event) -> list[Command]:
         """Takes an event and returns what is to be done about it, in order.
 

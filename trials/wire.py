@@ -20,7 +20,7 @@ OPEN = 0
 JOB = 1
 """(JOB, number, attempt, seed, params, checkpoints, origin, batch_divisor)"""
 ANSWER = 2
-"""(ANSWER, value): to ASK_STOP, ASK_PAUSE or ASK_PARAM"""
+"""(ANSWER, value): to ASK_STOP, ASK_PAUSE, ASK_SAVE, ASK_VERDICTS or ASK_PARAM"""
 REFUSAL = 3
 """(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
 
@@ -59,6 +59,14 @@ ASK_PAUSE = 32
 """(ASK_PAUSE, number)"""
 NOTED = 33
 """(NOTED, number, by, action, reason)"""
+ASK_SAVE = 35
+"""(ASK_SAVE, number, at_end)"""
+ASK_VERDICTS = 36
+"""(ASK_VERDICTS, ((number, at_end), ...)): the answers to ASK_STOP and ASK_SAVE for several trials at once"""
+BEGUN = 37
+"""(BEGUN, numbers): trials of a worker that trains several at once: from now on its death is theirs"""
+BROKEN_UP = 38
+"""(BROKEN_UP, numbers, size, reason): trials that failed together are handed back; no more than ``size`` together now"""
 GPU_PEAK = 34
 """(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
 

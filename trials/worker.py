@@ -77,10 +77,7 @@ def _run(
         link.tell((wire.OUTPUT, job.number, job.attempt, start, end), done)
     else:
         link.tell(done)
-    if link.stops:
-        link.stops.pop(job.number, None)
-    if link.preemptions:
-        link.preemptions.pop(job.number, None)
+    link.forget(job.number)
 
 
 def _load(source: PackedObjective, link: WorkerLink) -> Objective:

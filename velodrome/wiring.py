@@ -31,7 +31,7 @@ from velodrome.store.writer import Writer
 from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
-from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.executor import Executor, ObjectiveInfo, StudyContext
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
@@ -67,6 +67,7 @@ class Options:
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
+        fuse: How many trials of a training job each worker trains as one model: ``auto``, ``off`` or a number.
     """
 
     executor: str = "process"
@@ -82,6 +83,7 @@ class Options:
     on_oom: str = ""
     address: str = ""
     priority: str = "normal"
+    fuse: str = "auto"
 
 
 class Crew(NamedTuple):
@@ -250,10 +252,10 @@ def _choices(first: Slot, planned: Plan, options: Options) -> tuple[str, ...]:
 
 
 def run(
-    crew: Crew, writer: Writer, name: str, target: int, options: Options,
+    crew: Crew, info: ObjectiveInfo, writer: Writer, name: str, target: int, options: Options,
     progress: bool | Callable[[Progress], None], *, take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it."""
+    """Takes control of the study, runs it, and returns it. ``info`` is what the objective says of itself."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
     crew.share.rename(controller.study.name)

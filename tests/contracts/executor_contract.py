@@ -67,6 +67,9 @@ class RecordingHost:
         reported, saved = ([e.step for e in self.of(number) if isinstance(e, k)] for k in (Reported, Checkpointed))
         return self.pause_at_step is not None and reported[-1] == saved[-1] >= self.pause_at_step
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        return at_end or self.pause_at_step is not None
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         self.outputs.append((number, attempt, path, start, end))
 

@@ -1,0 +1,212 @@
+"""A worker that trains several trials as one model: it takes trials in, trains them together, and lets them go.
+
+One thread, one way::
+
+    jobs that came -> seats -> groups -> reports -> verdicts -> checkpoints -> those that leave
+
+Each group is of one structure (``fused/partition.py``); a trial that fits into none trains by itself. Groups take
+turns, from one report to the next.
+
+A group whose code raises is given back, to be trained trial by trial, so that the error finds the one whose it is; one
+that runs out of memory, to be trained in halves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, NoReturn
+
+from velodrome.resources.packing import measured_peak
+from velodrome.resources.slots import Slot
+from velodrome.trials import failures, wire
+from velodrome.trials.context import Trial
+from velodrome.trials.events import KINDS
+from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fused.fused import Fused
+from velodrome.trials.fused.member import Member, MemberState
+from velodrome.trials.fused.partition import kind_of
+from velodrome.trials.fused.solo import Solo
+from velodrome.trials.group import Group, Seat
+from velodrome.trials.job_objective import SaveTimer, member_of
+from velodrome.trials.running import Ending, ending_by, seed_libraries, settled
+from velodrome.trials.training_job import TrainingJob
+from velodrome.trials.wire import Message
+from velodrome.trials.worker_link import WorkerLink
+from velodrome.trials.worker_log import WorkerLog
+
+_SAVERS = 8
+
+
+class _Newcomer(NamedTuple):
+    """A trial that is to join a group, and the state that it goes on from."""
+
+    seat: Seat
+    member: Member
+    state: MemberState | None
+
+
+class GroupWorker:
+    """Trains what its link brings, for good.
+
+    Args:
+        training: The job that all trials are of.
+        context: The study.
+        slot: What this worker may use.
+        link: To the study's controller.
+        log: Of what is printed; a trial's part is all that was printed while it was here.
+    """
+
+    def __init__(
+        self, training: TrainingJob, context: StudyContext, slot: Slot, link: WorkerLink, log: WorkerLog
+    ) -> None:
+        self._training, self._context, self._slot, self._link, self._log = training, context, slot, link, log
+        self._waiting: list[Job] = []
+        self._groups: dict[Hashable, Group] = {}
+        self._num_groups = 0
+        self._unfit: dict[Hashable, str] = {}
+        """Kinds of which a group has raised, and what."""
+        self._savers = ThreadPoolExecutor(_SAVERS, "velodrome-saver")
+
+    def run(self) -> NoReturn:
+        """Works until the process is ended."""
+        while True:
+            self._take_in()
+            for key in list(self._groups):
+                self._train(key)
+            self._link.flush()
+
+    # --- in
+
+    def _take_in(self) -> None:
+        """Seats the trials that came; waits for some where there is none. One that is to be apart gets it all."""
+        self._waiting += self._link.new_jobs(wait=not self._groups and not self._waiting)
+        apart = [job for job in self._waiting if job.apart][:1]
+        if apart and self._groups:
+            return
+        jobs = apart or self._waiting
+        self._waiting = [job for job in self._waiting if job not in jobs]
+        newcomers: dict[Hashable, list[_Newcomer]] = {}
+        for job in jobs:
+            if (found := self._seated(job)) is not None:
+                newcomers.setdefault(found[0], []).append(found[1])
+        for key, together in newcomers.items():
+            self._join(key, together)
+
+    def _seated(self, job: Job) -> tuple[Hashable, _Newcomer] | None:
+        """The trial with its state, and which group it belongs to; None where it ended over that."""
+        trial = Trial(job, self._context, self._slot.device, self._link)
+        start = self._log.size() if self._groups else self._log.begin()
+        seat = Seat(job, trial, SaveTimer(self._training.checkpoint_s), time.monotonic(), start)
+        seed_libraries(trial.seed)
+        try:
+            kept, member = trial.restore(), member_of(trial)
+            reason, key = job.apart, None
+            if not reason:
+                kind = kind_of(self._training, member, self._slot.device)
+                key = kind.key
+                reason = kind.reason or self._unfit.get(key, "")
+        except BaseException as error:
+            self._say_end(seat, ending_by(error, self._training, trial))
+            return None
+        if reason:
+            trial.note("train alone", reason, by="fusion")
+            key = ("alone", job.number)
+        return key, _Newcomer(seat, member, None if kept is None else MemberState.from_dict(kept))
+
+    def _join(self, key: Hashable, newcomers: list[_Newcomer]) -> None:
+        """Puts trials of one kind into their group, a new one where there is none yet."""
+        group, old = self._groups.get(key), 0
+        seats = {new.seat.job.number: new.seat for new in newcomers}
+        try:
+            if group is None:
+                group = self._new_group(key, newcomers)
+                self._groups[key] = group
+            else:
+                old = len(group.seats)
+                for new in newcomers:
+                    group.engine.add(new.member, new.state)  # type: ignore[union-attr]  # nobody joins a Solo
+                group.seats |= seats
+        except BaseException as error:
+            self._break_up(key, {**(group.seats if group else {}), **seats}, error)
+            return
+        if not isinstance(group.engine, Solo):
+            for seat in seats.values():
+                others = len(group.seats) - 1
+                seat.trial.note("group", f"{group.name}: one model with {others} other trial{'s' * (others != 1)}"
+                                         f"{', that were there before' if old else ''}", by="fusion")
+
+    def _new_group(self, key: Hashable, newcomers: list[_Newcomer]) -> Group:
+        members = [new.member for new in newcomers]
+        is_alone = isinstance(key, tuple) and key[:1] == ("alone",)
+        engine = (
+            Solo(self._training, members[0], self._slot.device) if is_alone
+            else Fused(self._training, members, self._slot.device)
+        )
+        for new in newcomers:
+            if new.state is not None:
+                engine.load(new.member.number, new.state)
+        self._num_groups += 1
+        name = f"worker-{self._slot.index} group {self._num_groups}"
+        seats = {new.seat.job.number: new.seat for new in newcomers}
+        return Group(name, self._training, engine, seats, self._foresee, self._savers)
+
+    # --- one turn
+
+    def _train(self, key: Hashable) -> None:
+        group = self._groups[key]
+        try:
+            left = group.train()
+        except BaseException as error:
+            self._break_up(key, group.seats, error)
+            return
+        for number, ending in left.items():
+            self._say_end(group.seats.pop(number), ending)
+        if not group.seats:
+            del self._groups[key]
+        if left and self._slot.device == "cuda" and (peak_bytes := measured_peak()):
+            self._link.tell((wire.GPU_PEAK, peak_bytes))
+        self._announce_output(group)
+
+    def _foresee(self, numbers: list[int]) -> None:
+        """Asks for the verdicts on several trials at once, where there may be something to say."""
+        raise NotImplementedError
+
+    def _announce_output(self, group: Group) -> None:
+        """Says where the trials' output begins, once there is some."""
+        if self._log.grown():
+            for number, seat in group.seats.items():
+                if not seat.is_logged and self._log.size() > seat.log_start:
+                    seat.is_logged = True
+                    self._link.tell((wire.OUTPUT, number, seat.job.attempt, seat.log_start, -1))
+
+    # --- out
+
+    def _say_end(self, seat: Seat, ending: Ending) -> None:
+        """Tells how a trial ended; it is sent with the others that end now."""
+        outcome = settled(ending, seat.trial)
+        number, end = seat.job.number, self._log.end()
+        messages: list[Message] = []
+        if end > seat.log_start:
+            messages.append((wire.OUTPUT, number, seat.job.attempt, seat.log_start, end))
+        duration_s = time.monotonic() - seat.began_at
+        messages.append((wire.DONE, number, KINDS[type(outcome)], tuple(outcome), duration_s, end))
+        self._link.keep(*messages)
+        self._link.forget(number)
+
+    def _break_up(self, key: Hashable, seats: dict[int, Seat], error: BaseException) -> None:
+        """Ends the one trial whose error it is; several are given back."""
+        self._groups.pop(key, None)
+        if len(seats) == 1:
+            [seat] = seats.values()
+            self._say_end(seat, ending_by(error, self._training, seat.trial))
+            return
+        out_of_memory, what = failures.is_oom(error), failures.of_exception(error, self._training).message
+        size = len(seats) // 2 if out_of_memory else 1
+        reason = f"{len(seats)} trials in one model: {what}"
+        if not out_of_memory:
+            self._unfit[key] = f"a group of its kind failed: {what}"
+        self._link.tell((wire.BROKEN_UP, tuple(seats), size, reason))
+        for number in seats:
+            self._link.forget(number)
