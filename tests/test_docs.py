@@ -1,8 +1,8 @@
 """Runs every command and every Python block of README.md and docs/*.md, a page at a time, each in its own folder.
 
-In the quick tests a command's ``--steps`` and ``--trials`` are cut down to ``MOST``; the slow ones run pages as they are.
-A page's blocks run in order, in one folder that has the repository's ``examples/`` in it; its Python blocks share their
-names. A shell block of set-up commands only (``make``, ``git``, ``pip`` ...) is not run: those run the tests
+In the quick tests a command's ``--steps`` and ``--trials`` are cut down to ``MOST``; the slow ones run pages as they
+are. A page's blocks run in order, in one folder that has the repository's ``examples/`` in it; its Python blocks share
+their names. A shell block of set-up commands only (``make``, ``git``, ``pip`` ...) is not run: those run the tests
 themselves, or need a network; of ``make`` the target must exist.
 """
 
