@@ -18,9 +18,11 @@ from typing import Any
 
 from velodrome.errors import StoreError
 from velodrome.records import ArtifactRow, trial_id
+from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
+from velodrome.trials.commands import Command
 from velodrome.trials.controller import Controller
-from velodrome.trials.events import Command, Event
+from velodrome.trials.events import Event
 from velodrome.trials.executor import Executor, Job, StudyContext, Waits
 from velodrome.trials.pace import Pace
 from velodrome.trials.share import Allowance, Share
@@ -228,12 +230,13 @@ class Manager:
             self._allowance = allowance
             self._executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)
             count = f"{len(allowance.slots)} worker{'' if len(allowance.slots) == 1 else 's'}"
-            self._controller.decided("resources", "resize", f"{count}: {allowance.reason}")
+            self._controller.journal.study_decision("resources", "resize", f"{count}: {allowance.reason}")
 
     def _wanted(self) -> int:
         """How many trials could run now."""
         table = self._controller.table
-        new = 0 if table.exhausted else max(0, table.target - table.next_number)
+        roster = table.roster
+        new = 0 if roster.exhausted else max(0, roster.target - roster.next_number)
         return len(table.live) + new
 
     def _keep_pace(self, event: Event) -> None:
@@ -248,9 +251,9 @@ class Manager:
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case ev.Stop(number, reason):
+                case cmd.Stop(number, reason):
                     self._executor.stop(number, reason)
-                case ev.Abort(reason):
+                case cmd.Abort(reason):
                     self._ending = Outcome("failed", reason)
                 case _:
                     raise AssertionError(f"{command} is not for the manager")
@@ -274,7 +277,7 @@ class Manager:
             if self._signum:
                 self._ending = self._interrupted(self._signum)
             elif table.done:
-                self._ending = Outcome("finished", table.exhausted)
+                self._ending = Outcome("finished", table.roster.exhausted)
             elif self._timeout_s is not None and self._clock.monotonic() - self._started_at >= self._timeout_s:
                 self._ending = Outcome("stopped", f"its time was up after {self._timeout_s:g} s")
         return self._ending

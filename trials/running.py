@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from velodrome.errors import Preempted as PlaceGivenAway
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Leave, Trial, gave_way, number, settle
+from velodrome.trials.context import Trial, gave_way, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
 from velodrome.trials.events import Failed, Paused, Preempted, Quit, Returned
+from velodrome.trials.link import Leave
 from velodrome.trials.optuna_compat import is_pruned
-from velodrome.types import Failure, FailureClass, Metrics
+from velodrome.trials.reading import read_result
+from velodrome.types import Failure, FailureClass
 
 _Ending = Returned | Quit | Paused | Failed | Preempted
 
@@ -77,37 +78,6 @@ def _outcome(function: Objective, trial: int, value: Any, metrics: tuple[str, ..
         file, line, code = place_of(function)
         message = f"{name_of(function)} returned {_shown(value)}: {error}"
         return Failed(trial, Failure(FailureClass.USER, message, "", file, line, code).to_json())
-
-
-def read_result(value: Any, metrics: tuple[str, ...]) -> Metrics:
-    """The metrics that a returned value means; empty for None, where the last report counts.
-
-    Raises:
-        TypeError: If it is not a number, a dict of numbers with every goal metric, one number per metric, or None.
-    """
-    if type(value) is float:
-        return {metrics[0]: value}
-    if value is None:
-        return {}
-    if isinstance(value, Mapping):
-        missing = [m for m in metrics if m not in value]
-        if missing:
-            raise TypeError(f"the goal's {', '.join(map(repr, missing))} is not among its keys "
-                            f"({', '.join(map(str, value)) or 'none'})")
-        return {str(name): _number(v, f"{name!r} is no number") for name, v in value.items()}
-    if isinstance(value, tuple | list):
-        if len(value) != len(metrics):
-            raise TypeError(f"the goal has {len(metrics)} metric{'s' * (len(metrics) > 1)} "
-                            f"({', '.join(metrics)}), the result {len(value)} values")
-        return {name: _number(v, f"{name!r} is no number") for name, v in zip(metrics, value, strict=True)}
-    return {metrics[0]: _number(value, "allowed are a number, a dict of numbers, or None after reports")}
-
-
-def _number(value: Any, complaint: str) -> float:
-    try:
-        return number(value)
-    except TypeError as error:
-        raise TypeError(f"{complaint} ({error})") from None
 
 
 def _shown(value: Any) -> str:

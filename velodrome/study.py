@@ -93,7 +93,7 @@ class AskedTrial:
             TypeError: If a value is no number, or the step no integer.
             ValueError: If the step is negative or too large.
         """
-        from velodrome.trials.context import read_metrics, read_step
+        from velodrome.trials.reading import read_metrics, read_step
 
         self._study._report(self.number, read_step(step), read_metrics(metrics))
 
@@ -285,7 +285,7 @@ class Study:
                 )
             launch = controller.next()
             if launch is None:
-                raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.exhausted)
+                raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.roster.exhausted)
             controller.happened(ev.Launched(launch.number, "asked", "cpu"))
             return AskedTrial(self, launch.number, dict(launch.params), controller.seed_of(launch.number))
 
@@ -382,7 +382,7 @@ def _let_go(controller: Controller, pid: int) -> None:
 
 def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] | None) -> Metrics:
     """A told result as metrics by name."""
-    from velodrome.trials.context import read_metrics
+    from velodrome.trials.reading import read_metrics
 
     try:
         if result is None:

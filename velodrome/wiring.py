@@ -35,7 +35,8 @@ from velodrome.trials.executor import Executor, StudyContext
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.policy import Policy
+from velodrome.trials.table import TrialTable
 from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline", "ray")
@@ -259,7 +260,7 @@ def run(
     writer.update_study(controller.study.id, trials=target)
     for reason in crew.reasons:
         writer.decision(DecisionRow(
-            controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
+            controller.study.id, controller.journal.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
@@ -291,11 +292,11 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
         controller.replay(reader.events(row.id, metrics=goal.metrics if table.scheduler.needs_reports else ()))
-        controller.seq = reader.last_seq(row.id)
+        controller.journal.seq = reader.last_seq(row.id)
         known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
     store_dir, files = writer.path.parent, files_dir(writer.path, row.name)
     checkpoints.clean(store_dir, files, known)
-    controller.on_discard = checkpoints.remover(store_dir, files)
+    controller.journal.on_discard = checkpoints.remover(store_dir, files)
     return controller
 
 

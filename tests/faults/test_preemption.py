@@ -22,9 +22,10 @@ from velodrome.trials.executor import Executor, StudyContext
 from velodrome.trials.inline_executor import InlineExecutor
 from velodrome.trials.manager import Manager, Outcome
 from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.policy import Policy
 from velodrome.trials.process_executor import ProcessExecutor
 from velodrome.trials.share import Allowance
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.table import TrialTable
 from velodrome.types import Goal
 
 STEPS = 80
