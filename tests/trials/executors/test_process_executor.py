@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.contracts.executor_contract import PATIENCE_S, ExecutorContract, Running
+from tests.contracts.executor_contract import PATIENCE_S, Running
+from tests.contracts.queueing_contract import QueueingContract
 from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
 from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Preempted, Reported, Returned
@@ -55,7 +56,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-class TestProcessExecutor(ExecutorContract):
+class TestProcessExecutor(QueueingContract):
     def make(self, source: ObjectiveSource, *, workers: int = 1, prefetch: int = 8, **options: Any) -> Executor:
         return ProcessExecutor(source, [Slot(i, **options) for i in range(workers)], prefetch=prefetch)
 
@@ -99,27 +100,6 @@ class TestProcessExecutor(ExecutorContract):
         with self.running(tmp_path, body) as running:
             running.launch(0)
             running.until(lambda: len(running.host.events) == 3)
-
-    def test_short_trials_are_fetched_ahead(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "return 1.0") as running:
-            assert running.executor.room() <= 1
-            running.run(0)
-            running.run(1)
-            assert running.executor.room() > 1
-        with self.running(tmp_path, "return 1.0", prefetch=1) as running:
-            running.run(0)
-            running.run(1)
-            assert running.executor.room() == 1
-
-    def test_what_waits_behind_a_long_trial_is_given_back(self, tmp_path: Path) -> None:
-        body = "import time\nif trial.number == 2: time.sleep(600)\nreturn 1.0"
-        with self.running(tmp_path, body) as running:
-            running.run(0)
-            running.run(1)
-            for number in (2, 3, 4):
-                running.launch(number)
-            running.until(lambda: len(running.host.events) == 4)
-            assert running.host.events[2:] == [GivenBack(3, ran=False), GivenBack(4, ran=False)]
 
     # --- output
 
@@ -318,7 +298,7 @@ class TestProcessExecutor(ExecutorContract):
             assert executor.held() == slots
             running.launch(9)
             running.until(lambda: bool(running.host.of(9)))
-            [busy] = [w.slot for w in executor._workers.values() if w.jobs]
+            [busy] = [w.slot for w in executor._workers if w.jobs]
             executor.resize([], "bob has come", 60.0, 60.0)
             running.until(lambda: executor.held() == [busy])
             assert executor.room() == 0, "the idle ones are gone, the busy one takes nothing more"
