@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from velodrome.errors import UsageError, nearest
-from velodrome.types import Params
 
 AUTO, OFF = "auto", "off"
 _LEAST = 4
@@ -36,8 +35,9 @@ class Choice:
     surprising: bool = False
 
 
-Measure = Callable[[list[Params], int], "Choice"]
-"""From sample configurations and the most trials for a model to what is best; raises nothing."""
+def not_measured(why: str) -> Choice:
+    """The choice where there is no measurement to go by."""
+    return Choice(1, "not fuse", f"not measured: {why}", surprising=True)
 
 
 def parse(text: str) -> int | None:
@@ -78,7 +78,9 @@ def check(text: str, executor: str, name: str, *, fuses: bool) -> None:
         )
 
 
-def choose(text: str, *, executor: str, target: int, workers: int, learns: bool, measure: Callable[[int], Choice]) -> Choice:
+def choose(
+    text: str, *, executor: str, target: int, workers: int, learns: bool, measure: Callable[[int], Choice]
+) -> Choice:
     """How many trials a worker is to train as one model.
 
     Args:
@@ -96,11 +98,11 @@ def choose(text: str, *, executor: str, target: int, workers: int, learns: bool,
         return Choice(1, "not fuse", f"the executor {executor} trains one trial after another")
     if asked is not None:
         size = min(asked, share)
-        less = "" if size == asked else f": an even part of {target} trials"
-        return Choice(size, "fuse", f"{size} trials to a model, {f'{asked} were asked for' if less else 'as asked'}{less}")
+        why = "as asked" if size == asked else f"{asked} were asked for, but this is an even part of {target} trials"
+        return Choice(size, "fuse" if size > 1 else "not fuse", f"{size} to a worker's model: {why}")
     most, why = share, ""
     if learns and (few := max(1, target // _BATCHES // max(1, workers))) < share:
-        most, why = few, (f"; at most {few}, since the sampler learns from results (--fuse N for more, or --sampler random)")
+        most, why = few, f"; not above {few}, since the sampler learns from results (--fuse N, or --sampler random)"
     if most < _LEAST:
         return Choice(1, "not fuse", f"too few trials to a worker at a time ({most}) to be worth a measurement{why}")
     found = measure(most)

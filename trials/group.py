@@ -6,10 +6,9 @@ preempted or saved is its own business, and an exception on the way ends it and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 from velodrome.errors import Diverged
 from velodrome.trials.context import Trial
@@ -20,9 +19,6 @@ from velodrome.trials.fused.solo import Solo
 from velodrome.trials.job_objective import SaveTimer, is_over, wants_checkpoint
 from velodrome.trials.running import Ending, ending_by
 from velodrome.trials.training_job import TrainingJob
-from velodrome.types import Metrics
-
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -46,26 +42,26 @@ class Seat:
     is_logged: bool = False
 
 
-@dataclass(slots=True)
 class Group:
     """One model of several trials.
 
-    Attributes:
+    Args:
         name: For people.
         training: The job.
         engine: What trains them.
         seats: The trials, by number.
-        foresee: Asks for the verdicts on several trials at once, so that each need not ask for its own.
+        foresee: Asks what the study thinks of several trials (number, whether it is at its end), so that each need not
+            ask for itself.
         savers: Where checkpoints are written, side by side: most of their time is waiting for the disk.
     """
 
-    name: str
-    training: TrainingJob
-    engine: Fused | Solo
-    seats: dict[int, Seat]
-    foresee: Callable[[Iterable[int]], None]
-    savers: Executor
-    _endings: dict[int, Ending] = field(default_factory=dict)
+    def __init__(
+        self, name: str, training: TrainingJob, engine: Fused | Solo, seats: dict[int, Seat],
+        foresee: Callable[[Iterable[tuple[int, bool]]], None], savers: Executor,
+    ) -> None:
+        self.name, self.engine, self.seats = name, engine, seats
+        self._training, self._foresee, self._savers = training, foresee, savers
+        self._endings: dict[int, Ending] = {}
 
     def train(self) -> dict[int, Ending]:
         """Trains until somebody's report is due, and does what is to be done then.
@@ -76,54 +72,56 @@ class Group:
         Raises:
             BaseException: What the job's own code raises: it is nobody's in particular.
         """
+        engine = self.engine
         # Train, and look how those stand whose report is due.
-        due = dict(self.engine.advance())
-        figures, bad = self.engine.evaluate(due), self.engine.diverged(due)
-        # They report; the study says what it thinks of that.
+        due = dict(engine.advance())
+        figures, bad = engine.evaluate(list(due)), engine.diverged(list(due))
+        # They report, and the study says what it thinks of that.
         for number, step in due.items():
-            self._of(number, lambda seat, n=number, s=step: _report(seat.trial, s, figures[n], bad.get(n, "")))
-        staying = [number for number in due if number not in self._endings]
-        self.foresee(staying)
-        # Who is to be saved is saved; who is at its end, or not worth going on with, ends.
-        ends, saves = {}, []
-        for number in staying:
-            self._of(number, lambda seat, n=number: self._look(seat, n, ends, saves))
-        self._save(saves, due)
-        for number in staying:
-            if ends.get(number) and number not in self._endings:
+            self._do(number, _report, step, figures[number], bad.get(number, ""))
+        done = {number: engine.is_done(number) for number in self._staying(due)}
+        self._foresee(done.items())
+        # Who is to be saved is saved, and who is to leave is noted.
+        saved = [number for number in done if self._do(number, _wants_checkpoint, done[number])]
+        states = {number: engine.state(number).to_dict() for number in saved}
+        list(self._savers.map(lambda number: self._do(number, _checkpoint, due[number], states[number]), saved))
+        for number in self._staying(done):
+            if done[number] or self._do(number, _is_over):
                 self._endings[number] = Returned(number, {})
-        # Those that ended leave.
+        # They leave.
         left, self._endings = self._endings, {}
         for number in left:
-            self.engine.drop(number)
+            engine.drop(number)
         if left:
-            self.engine.compact()
+            engine.compact()
         return left
 
-    def _look(self, seat: Seat, number: int, ends: dict[int, bool], saves: list[int]) -> None:
-        """Notes whether the trial ends here, and whether it is saved."""
-        ends[number] = is_over(seat.trial) or self.engine.is_done(number)
-        if wants_checkpoint(seat.trial, seat.timer, at_end=ends[number]):
-            saves.append(number)
+    def _staying(self, numbers: Iterable[int]) -> list[int]:
+        return [number for number in numbers if number not in self._endings]
 
-    def _save(self, numbers: list[int], steps: Mapping[int, int]) -> None:
-        states = {number: self.engine.state(number).to_dict() for number in numbers}
-
-        def save(number: int) -> None:
-            self._of(number, lambda seat: seat.trial.checkpoint(steps[number], states[number]))
-
-        list(self.savers.map(save, numbers))
-
-    def _of(self, number: int, do: Callable[[Seat], None]) -> None:
+    def _do(self, number: int, action: Callable[..., bool | None], *arguments: object) -> bool:
         """Does something for one trial; what it raises ends that trial."""
         seat = self.seats[number]
         try:
-            do(seat)
+            return bool(action(seat, *arguments))
         except BaseException as error:
-            self._endings[number] = ending_by(error, self.training, seat.trial)
+            self._endings[number] = ending_by(error, self._training, seat.trial)
+            return False
 
 
-def _report(trial: Trial, step: int, metrics: Metrics, bad: str) -> None:
-    trial.report(step, metrics)
+def _report(seat: Seat, step: int, metrics: dict[str, float], bad: str) -> None:
+    seat.trial.report(step, metrics)
     if bad:
         raise Diverged(bad)
+
+
+def _wants_checkpoint(seat: Seat, is_done: bool) -> bool:
+    return wants_checkpoint(seat.trial, seat.timer, at_end=is_done or is_over(seat.trial))
+
+
+def _checkpoint(seat: Seat, step: int, state: dict[str, object]) -> None:
+    seat.trial.checkpoint(step, state)
+
+
+def _is_over(seat: Seat) -> bool:
+    return is_over(seat.trial)

@@ -14,7 +14,7 @@ that runs out of memory, to be trained in halves.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, NoReturn
 
@@ -87,6 +87,7 @@ class GroupWorker:
             return
         jobs = apart or self._waiting
         self._waiting = [job for job in self._waiting if job not in jobs]
+        self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), self._log_start()))
         newcomers: dict[Hashable, list[_Newcomer]] = {}
         for job in jobs:
             if (found := self._seated(job)) is not None:
@@ -97,8 +98,7 @@ class GroupWorker:
     def _seated(self, job: Job) -> tuple[Hashable, _Newcomer] | None:
         """The trial with its state, and which group it belongs to; None where it ended over that."""
         trial = Trial(job, self._context, self._slot.device, self._link)
-        start = self._log.size() if self._groups else self._log.begin()
-        seat = Seat(job, trial, SaveTimer(self._training.checkpoint_s), time.monotonic(), start)
+        seat = Seat(job, trial, SaveTimer(self._training.checkpoint_s), time.monotonic(), self._log.size())
         seed_libraries(trial.seed)
         try:
             kept, member = trial.restore(), member_of(trial)
@@ -152,6 +152,10 @@ class GroupWorker:
         seats = {new.seat.job.number: new.seat for new in newcomers}
         return Group(name, self._training, engine, seats, self._foresee, self._savers)
 
+    def _log_start(self) -> int:
+        """Where the output of a trial starts that begins now."""
+        return self._log.size() if self._groups else self._log.begin()
+
     # --- one turn
 
     def _train(self, key: Hashable) -> None:
@@ -169,9 +173,10 @@ class GroupWorker:
             self._link.tell((wire.GPU_PEAK, peak_bytes))
         self._announce_output(group)
 
-    def _foresee(self, numbers: list[int]) -> None:
-        """Asks for the verdicts on several trials at once, where there may be something to say."""
-        raise NotImplementedError
+    def _foresee(self, ends: Iterable[tuple[int, bool]]) -> None:
+        """Asks about the trials of which there may be something to say."""
+        self._link.foresee((number, at_end) for number, at_end in ends if at_end or self._context.asks_verdicts)
+
 
     def _announce_output(self, group: Group) -> None:
         """Says where the trials' output begins, once there is some."""

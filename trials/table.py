@@ -281,7 +281,8 @@ class TrialTable:
     def _given_back(self, trial: LiveTrial, event: ev.GivenBack) -> list[Command]:
         if not event.ran:
             trial.attempt -= 1
-        return self._wait_again(trial, "interrupted before its end" if event.ran else "waited behind a long trial")
+        usual = "interrupted before its end" if event.ran else "waited behind a long trial"
+        return self._wait_again(trial, event.reason or usual)
 
     # --- what the handlers share
 

@@ -13,16 +13,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from velodrome.errors import SpaceError
 from velodrome.trials import wire
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fusing import Choice
 from velodrome.trials.preemption import Preemption
 from velodrome.trials.wire import Message, Wire
-from velodrome.types import Metrics, ParamValue
+from velodrome.types import Metrics, Params, ParamValue
 
 _SEND_EVERY_S = 0.005
 _TOGETHER_MS = 2
@@ -42,6 +43,7 @@ class WorkerLink:
         self._queue: deque[Job] = deque()
         self._answers: deque[Message] = deque()
         self._foreseen: dict[int, tuple[bool, bool]] = {}
+        self._to_measure: list[list[Params]] = []
         self._pending: list[Message] = []
         self._sent_at = 0.0
         self._send_lock = threading.Lock()
@@ -133,7 +135,7 @@ class WorkerLink:
                 self._poll.poll()
 
     def new_jobs(self, *, wait: bool) -> list[Job]:
-        """All trials that have come, for a worker that trains several at once; waits for some where it has nothing to do.
+        """All trials that have come, for a worker that trains several together; waits for one where it has none.
 
         Those that were launched together come together: the first is waited for, the others then only a moment.
         """
@@ -146,11 +148,13 @@ class WorkerLink:
             self._take_in()
         return jobs
 
-    def wait_for_context(self) -> StudyContext:
-        """The study's context; waits for it."""
+    def wait_for_context(self, measure: Callable[[list[Params]], Choice]) -> StudyContext:
+        """The study's context; waits for it, and measures meanwhile what is asked for."""
         while self.context is None:
             self._poll.poll()
             self._take_in()
+            if self._to_measure:
+                self.tell((wire.PROBED, measure(self._to_measure.pop())))
         return self.context
 
     def tell(self, *messages: Message) -> None:
@@ -217,6 +221,8 @@ class WorkerLink:
                 match message[0]:
                     case wire.JOB:
                         self._queue.append(Job(*message[1:]))
+                    case wire.PROBE:
+                        self._to_measure.append(message[1])
                     case wire.OPEN:
                         self.context = message[1]
                     case _:

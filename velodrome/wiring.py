@@ -26,12 +26,14 @@ from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
+from velodrome.seeding import generator
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
-from velodrome.trials.executor import Executor, ObjectiveInfo, StudyContext
+from velodrome.trials.executor import Executor, ObjectiveInfo, Probes, StudyContext
+from velodrome.trials.fusing import Choice, choose
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
@@ -42,6 +44,8 @@ from velodrome.types import Goal
 EXECUTORS = ("process", "inline", "ray")
 _MAX_HALVINGS = 6
 """A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
+_MOST_MEASURED = 128
+"""Trials in a measurement of how many are best trained together."""
 _NO_LIMIT = 1_000_000_000
 _Planned = TypeVar("_Planned", Plan, RayPlan)
 _LOOK_EVERY_S = 0.2
@@ -93,11 +97,13 @@ class Crew(NamedTuple):
         runner: The executor, with a worker for each slot that there was at the beginning.
         reasons: Why there are so many, and where.
         share: The study's part of the machine, which may grow and shrink; all of its slots where it runs on Ray.
+        num_workers: How many workers there are to be.
     """
 
     runner: Executor
     reasons: tuple[str, ...]
     share: Share
+    num_workers: int
 
     @property
     def elastic(self) -> LeasedShare | None:
@@ -147,10 +153,10 @@ def _on_this_machine(source: ObjectiveSource, options: Options, prefetch: int, n
         if options.executor == "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share)
+            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share, len(planned.slots))
         from velodrome.trials.inline_executor import InlineExecutor
 
-        return Crew(InlineExecutor(source, slots[0]), reasons, share)
+        return Crew(InlineExecutor(source, slots[0]), reasons, share, 1)
     except BaseException:
         share.close()
         raise
@@ -170,7 +176,7 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> Crew:
         from velodrome.trials.ray_executor import RayExecutor
 
         runner = RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say)
-        return Crew(runner, planned.reasons, WholeShare(planned.slots))
+        return Crew(runner, planned.reasons, WholeShare(planned.slots), len(planned.slots))
     except BaseException:
         cluster.close()
         raise
@@ -264,9 +270,15 @@ def run(
         writer.decision(DecisionRow(
             controller.study.id, controller.journal.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
+    try:
+        group_size = _group_size(crew, controller, target, options, show=progress is True) if info.fuses else 1
+    except BaseException as error:
+        controller.close(f"stopped before its first trial: {error}".partition("\n")[0], "stopped")
+        raise
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
         str(writer.path.parent), files_dir(writer.path, controller.study.name), controller.table.scheduler.pauses,
+        group_size,
     )
     try:
         manager = Manager(
@@ -279,6 +291,26 @@ def run(
         if line is not None:
             line.close()
     return _conclude(controller, outcome, Study(writer.path, name, take_control))
+
+
+def _group_size(crew: Crew, controller: Controller, target: int, options: Options, *, show: bool) -> int:
+    """How many trials each worker is to train together; the choice is kept, and told where it may surprise."""
+    space, seed = controller.table.history.space, controller.study.seed
+
+    def measure(most: int) -> Choice:
+        assert isinstance(crew.runner, Probes)
+        count = min(most, _MOST_MEASURED)
+        return crew.runner.probe([space.sample(generator(seed, "probe", index)) for index in range(count)])
+
+    left = max(1, target - controller.table.num_finished)
+    choice = choose(
+        options.fuse, executor=options.executor, target=left, workers=crew.num_workers,
+        learns=learns(controller.study.sampler), measure=measure,
+    )
+    controller.journal.study_decision("fusion", choice.action, choice.reason)
+    if show and choice.surprising:
+        _say(f"trials are not trained together: {choice.reason}")
+    return choice.size
 
 
 def _control(writer: Writer, name: str, options: Options, take_over: bool = False) -> Controller:
