@@ -141,7 +141,7 @@ class StepDecay:
 
 def rate_at(spec: OptimizerSpec, step: int, num_steps: int) -> float:
     """The learning rate of a step, counted from 0, in a training of ``num_steps``."""
-    return spec.lr if spec.schedule is None else spec.lr * spec.schedule(step / max(num_steps, 1))
+    return spec.lr if spec.schedule is None else spec.lr * spec.schedule(min(step / num_steps, 1.0))
 
 
 def _check(spec: Any, **below: float) -> None:

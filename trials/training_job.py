@@ -204,6 +204,16 @@ def length_of(job: TrainingJob, params: Mapping[str, Any], num_train: int) -> Le
     return Length(batch_size, per_epoch, every, -(-steps // every), "steps")
 
 
+def check_loss(job: TrainingJob, loss: Any, num_samples: int) -> None:
+    """Raises UsageError for what is no loss of a batch."""
+    import torch
+
+    if not isinstance(loss, torch.Tensor) or loss.shape not in ((), (num_samples,)):
+        given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise UsageError(f"{type(job).__name__}.loss returned no loss", given=given,
+                         allowed=f"one number for each sample, [{num_samples}], or their mean, []")
+
+
 def _natural(job: TrainingJob, name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{type(job).__name__}.{name} makes no sense", given=repr(value),

@@ -20,7 +20,7 @@ from velodrome.trials.fused.dropout import Drawn, dropping_by
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.order import Order
 from velodrome.trials.optimizers import SGD, Adam, AdamW, OptimizerSpec, RMSprop, rate_at
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, length_of
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, check_loss, length_of
 
 
 class Alone:
@@ -68,10 +68,10 @@ class Alone:
     def step(self, num: int = 1) -> None:
         """Trains for ``num`` optimiser steps."""
         self.model.train()
-        if self.num_steps % self.length.steps_per_report == 0:
-            self._loss_sum.zero_()
-            self._loss_steps = 0
         for _ in range(num):
+            if self.num_steps % self.length.steps_per_report == 0:
+                self._loss_sum.zero_()
+                self._loss_steps = 0
             # The loss of the next samples.
             loss = self.loss(self._next_batch())
             # Down its gradient, of which the length may be limited.
@@ -201,14 +201,6 @@ def generator_of(member: Member, device: str) -> Generator:
 def order_of(job: TrainingJob, member: Member, num_samples: int, batch_size: int) -> Order:
     """The member's order of samples."""
     return Order(0 if job.same_order else member.seed, num_samples, batch_size)
-
-
-def check_loss(job: TrainingJob, loss: Any, num_samples: int) -> None:
-    """Raises UsageError for what is no loss of a batch."""
-    if not isinstance(loss, Tensor) or loss.shape not in ((), (num_samples,)):
-        given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"{type(job).__name__}.loss returned no loss", given=given,
-                         allowed=f"one number for each sample, [{num_samples}], or their mean, []")
 
 
 def metrics_of(job: TrainingJob, model: nn.Module, batch: Batch, params: Mapping[str, Any]) -> dict[str, Tensor]:
