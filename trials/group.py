@@ -6,7 +6,7 @@ preempted or saved is its own business, and an exception on the way ends it and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -15,10 +15,15 @@ from velodrome.trials.context import Trial
 from velodrome.trials.events import Returned
 from velodrome.trials.executor import Job
 from velodrome.trials.fused.fused import Fused
+from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.solo import Solo
 from velodrome.trials.job_objective import SaveTimer, is_over, wants_checkpoint
 from velodrome.trials.running import Ending, ending_by
 from velodrome.trials.training_job import TrainingJob
+
+
+_SOME = 4
+"""Rows of trials that have left are freed when they are one in so many: it takes about as long as an epoch's steps."""
 
 
 @dataclass(slots=True)
@@ -48,20 +53,31 @@ class Group:
     Args:
         name: For people.
         training: The job.
-        engine: What trains them.
-        seats: The trials, by number.
+        engine: What trains them; nobody so far.
         foresee: Asks what the study thinks of several trials (number, whether it is at its end), so that each need not
             ask for itself.
         savers: Where checkpoints are written, side by side: most of their time is waiting for the disk.
     """
 
     def __init__(
-        self, name: str, training: TrainingJob, engine: Fused | Solo, seats: dict[int, Seat],
+        self, name: str, training: TrainingJob, engine: Fused | Solo,
         foresee: Callable[[Iterable[tuple[int, bool]]], None], savers: Executor,
     ) -> None:
-        self.name, self.engine, self.seats = name, engine, seats
+        self.name, self.engine = name, engine
+        self.seats: dict[int, Seat] = {}
         self._training, self._foresee, self._savers = training, foresee, savers
         self._endings: dict[int, Ending] = {}
+        self._num_empty = 0
+
+    def join(self, newcomers: Sequence[tuple[Seat, Member, MemberState | None]]) -> None:
+        """Takes trials in, each with the state that it goes on from, if any.
+
+        Raises:
+            BaseException: What the job's own code raises.
+        """
+        self.seats |= {seat.job.number: seat for seat, _, _ in newcomers}
+        self.engine.extend([(member, state) for _, member, state in newcomers])
+        self._num_empty = 0
 
     def train(self) -> dict[int, Ending]:
         """Trains until somebody's report is due, and does what is to be done then.
@@ -75,7 +91,7 @@ class Group:
         engine = self.engine
         # Train, and look how those stand whose report is due.
         due = dict(engine.advance())
-        figures, bad = engine.evaluate(list(due)), engine.diverged(list(due))
+        figures, bad = engine.evaluate(), engine.diverged()
         # They report, and the study says what it thinks of that.
         for number, step in due.items():
             self._do(number, _report, step, figures[number], bad.get(number, ""))
@@ -92,8 +108,10 @@ class Group:
         left, self._endings = self._endings, {}
         for number in left:
             engine.drop(number)
-        if left:
+        self._num_empty += len(left)
+        if self._num_empty * _SOME >= len(self.seats):
             engine.compact()
+            self._num_empty = 0
         return left
 
     def _staying(self, numbers: Iterable[int]) -> list[int]:

@@ -37,6 +37,10 @@ from velodrome.trials.worker_link import WorkerLink
 from velodrome.trials.worker_log import WorkerLog
 
 _SAVERS = 8
+_SOME = 4
+"""New trials join when they are one in so many of a whole group,"""
+_PATIENCE = 4
+"""or have waited for so many turns."""
 
 
 class _Newcomer(NamedTuple):
@@ -45,6 +49,12 @@ class _Newcomer(NamedTuple):
     seat: Seat
     member: Member
     state: MemberState | None
+
+
+class _Alone(NamedTuple):
+    """The key of a trial that is in no group with others."""
+
+    number: int
 
 
 class GroupWorker:
@@ -64,7 +74,7 @@ class GroupWorker:
         self._training, self._context, self._slot, self._link, self._log = training, context, slot, link, log
         self._waiting: list[Job] = []
         self._groups: dict[Hashable, Group] = {}
-        self._num_groups = 0
+        self._num_groups = self._turns_waited = 0
         self._unfit: dict[Hashable, str] = {}
         """Kinds of which a group has raised, and what."""
         self._savers = ThreadPoolExecutor(_SAVERS, "velodrome-saver")
@@ -80,11 +90,17 @@ class GroupWorker:
     # --- in
 
     def _take_in(self) -> None:
-        """Seats the trials that came; waits for some where there is none. One that is to be apart gets it all."""
+        """Seats the trials that came, some at a time, for a group that grows is laid out anew; waits where there is none.
+
+        One that is to be apart waits until nobody is there, and gets it all.
+        """
         self._waiting += self._link.new_jobs(wait=not self._groups and not self._waiting)
         apart = [job for job in self._waiting if job.apart][:1]
-        if apart and self._groups:
+        self._turns_waited += bool(self._waiting)
+        is_time = len(self._waiting) * _SOME >= self._context.group_size or self._turns_waited > _PATIENCE
+        if not self._waiting or (self._groups and (apart or not is_time)):
             return
+        self._turns_waited = 0
         jobs = apart or self._waiting
         self._waiting = [job for job in self._waiting if job not in jobs]
         self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), self._log_start()))
@@ -112,45 +128,26 @@ class GroupWorker:
             return None
         if reason:
             trial.note("train alone", reason, by="fusion")
-            key = ("alone", job.number)
+            key = _Alone(job.number)
         return key, _Newcomer(seat, member, None if kept is None else MemberState.from_dict(kept))
 
     def _join(self, key: Hashable, newcomers: list[_Newcomer]) -> None:
         """Puts trials of one kind into their group, a new one where there is none yet."""
-        group, old = self._groups.get(key), 0
-        seats = {new.seat.job.number: new.seat for new in newcomers}
+        is_alone = isinstance(key, _Alone)
+        if key not in self._groups:
+            self._num_groups += 1
+            engine = Solo(self._training, self._slot.device) if is_alone else Fused(self._training, [], self._slot.device)
+            name = f"worker-{self._slot.index} group {self._num_groups}"
+            self._groups[key] = Group(name, self._training, engine, self._foresee, self._savers)
+        group = self._groups[key]
+        others = len(group.seats) + len(newcomers) - 1
         try:
-            if group is None:
-                group = self._new_group(key, newcomers)
-                self._groups[key] = group
-            else:
-                old = len(group.seats)
-                for new in newcomers:
-                    group.engine.add(new.member, new.state)  # type: ignore[union-attr]  # nobody joins a Solo
-                group.seats |= seats
+            group.join(newcomers)
         except BaseException as error:
-            self._break_up(key, {**(group.seats if group else {}), **seats}, error)
+            self._break_up(key, error)
             return
-        if not isinstance(group.engine, Solo):
-            for seat in seats.values():
-                others = len(group.seats) - 1
-                seat.trial.note("group", f"{group.name}: one model with {others} other trial{'s' * (others != 1)}"
-                                         f"{', that were there before' if old else ''}", by="fusion")
-
-    def _new_group(self, key: Hashable, newcomers: list[_Newcomer]) -> Group:
-        members = [new.member for new in newcomers]
-        is_alone = isinstance(key, tuple) and key[:1] == ("alone",)
-        engine = (
-            Solo(self._training, members[0], self._slot.device) if is_alone
-            else Fused(self._training, members, self._slot.device)
-        )
-        for new in newcomers:
-            if new.state is not None:
-                engine.load(new.member.number, new.state)
-        self._num_groups += 1
-        name = f"worker-{self._slot.index} group {self._num_groups}"
-        seats = {new.seat.job.number: new.seat for new in newcomers}
-        return Group(name, self._training, engine, seats, self._foresee, self._savers)
+        for new in newcomers if not is_alone else ():
+            new.seat.trial.note("group", f"{group.name}: one model with {_counted(others)}", by="fusion")
 
     def _log_start(self) -> int:
         """Where the output of a trial starts that begins now."""
@@ -163,7 +160,7 @@ class GroupWorker:
         try:
             left = group.train()
         except BaseException as error:
-            self._break_up(key, group.seats, error)
+            self._break_up(key, error)
             return
         for number, ending in left.items():
             self._say_end(group.seats.pop(number), ending)
@@ -200,9 +197,9 @@ class GroupWorker:
         self._link.keep(*messages)
         self._link.forget(number)
 
-    def _break_up(self, key: Hashable, seats: dict[int, Seat], error: BaseException) -> None:
+    def _break_up(self, key: Hashable, error: BaseException) -> None:
         """Ends the one trial whose error it is; several are given back."""
-        self._groups.pop(key, None)
+        seats = self._groups.pop(key).seats
         if len(seats) == 1:
             [seat] = seats.values()
             self._say_end(seat, ending_by(error, self._training, seat.trial))
@@ -215,3 +212,7 @@ class GroupWorker:
         self._link.tell((wire.BROKEN_UP, tuple(seats), size, reason))
         for number in seats:
             self._link.forget(number)
+
+
+def _counted(others: int) -> str:
+    return f"{others} other trial{'' if others == 1 else 's'}"

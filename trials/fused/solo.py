@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.member import Member, MemberState
@@ -10,26 +10,32 @@ from velodrome.trials.training_job import TrainingJob
 
 
 class Solo:
-    """A group of one, trained as an ordinary model; nobody else can join.
+    """A group for one, who trains as an ordinary model.
 
     Args:
         job: What to train.
-        member: Whose parameters and seed.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, job: TrainingJob, member: Member, device: str = "cpu") -> None:
-        self._alone, self._number = Alone(job, member, device), member.number
+    def __init__(self, job: TrainingJob, device: str = "cpu") -> None:
+        self._job, self._device = job, device
+
+    def extend(self, members: Sequence[tuple[Member, MemberState | None]]) -> None:
+        """Takes the one member in."""
+        [(member, state)] = members
+        self._alone, self._number = Alone(self._job, member, self._device), member.number
+        if state is not None:
+            self._alone.load(state)
 
     def advance(self) -> list[tuple[int, int]]:
         """Trains until the next report is due: the member's number, and what to report it as."""
         return [(self._number, self._alone.advance())]
 
-    def evaluate(self, _numbers: Iterable[int]) -> dict[int, dict[str, float]]:
+    def evaluate(self) -> dict[int, dict[str, float]]:
         """What ``Alone.evaluate`` returns."""
         return {self._number: self._alone.evaluate()}
 
-    def diverged(self, _numbers: Iterable[int]) -> dict[int, str]:
+    def diverged(self) -> dict[int, str]:
         """What ``Alone.diverged`` says, if anything."""
         bad = self._alone.diverged()
         return {self._number: bad} if bad else {}
@@ -41,10 +47,6 @@ class Solo:
     def state(self, _number: int) -> MemberState:
         """The member's state."""
         return self._alone.state()
-
-    def load(self, _number: int, state: MemberState) -> None:
-        """Goes on from a state."""
-        self._alone.load(state)
 
     def drop(self, _number: int) -> MemberState:
         """The state that the member leaves with."""
