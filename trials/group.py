@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from velodrome.errors import Diverged
 from velodrome.trials.context import Trial
@@ -20,7 +21,6 @@ from velodrome.trials.fused.solo import Solo
 from velodrome.trials.job_objective import SaveTimer, is_over, wants_checkpoint
 from velodrome.trials.running import Ending, ending_by
 from velodrome.trials.training_job import TrainingJob
-
 
 _SOME = 4
 """Rows of trials that have left are freed when they are one in so many: it takes about as long as an epoch's steps."""
@@ -47,6 +47,14 @@ class Seat:
     is_logged: bool = False
 
 
+class Newcomer(NamedTuple):
+    """A trial that is to join a group, and the state that it goes on from."""
+
+    seat: Seat
+    member: Member
+    state: MemberState | None
+
+
 class Group:
     """One model of several trials.
 
@@ -66,17 +74,21 @@ class Group:
         self.name, self.engine = name, engine
         self.seats: dict[int, Seat] = {}
         self._training, self._foresee, self._savers = training, foresee, savers
+        self.first: Sequence[Newcomer] = ()
+        """Those who began the group, until it has trained for the first time."""
         self._endings: dict[int, Ending] = {}
         self._num_empty = 0
 
-    def join(self, newcomers: Sequence[tuple[Seat, Member, MemberState | None]]) -> None:
-        """Takes trials in, each with the state that it goes on from, if any.
+    def join(self, newcomers: Sequence[Newcomer]) -> None:
+        """Takes trials in.
 
         Raises:
             BaseException: What the job's own code raises.
         """
-        self.seats |= {seat.job.number: seat for seat, _, _ in newcomers}
-        self.engine.extend([(member, state) for _, member, state in newcomers])
+        if not self.seats:
+            self.first = newcomers
+        self.seats |= {new.seat.job.number: new.seat for new in newcomers}
+        self.engine.extend([(new.member, new.state) for new in newcomers])
         self._num_empty = 0
 
     def train(self) -> dict[int, Ending]:
@@ -92,6 +104,7 @@ class Group:
         # Train, and look how those stand whose report is due.
         due = dict(engine.advance())
         figures, bad = engine.evaluate(), engine.diverged()
+        self.first = ()
         # They report, and the study says what it thinks of that.
         for number, step in due.items():
             self._do(number, _report, step, figures[number], bad.get(number, ""))

@@ -7,8 +7,9 @@ One thread, one way::
 Each group is of one structure (``fused/partition.py``); a trial that fits into none trains by itself. Groups take
 turns, from one report to the next.
 
-A group whose code raises is given back, to be trained trial by trial, so that the error finds the one whose it is; one
-that runs out of memory, to be trained in halves.
+Trials of a new group that raises before its first report can't be fused: they train by themselves. A group that raises
+later is given back, to be trained trial by trial, so that the error finds the one whose it is; one that runs out of
+memory, to be trained in halves.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from velodrome.trials.context import Trial
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.fused.fused import Fused
-from velodrome.trials.fused.member import Member, MemberState
+from velodrome.trials.fused.member import MemberState
 from velodrome.trials.fused.partition import kind_of
 from velodrome.trials.fused.solo import Solo
-from velodrome.trials.group import Group, Seat
+from velodrome.trials.group import Group, Newcomer, Seat
 from velodrome.trials.job_objective import SaveTimer, member_of
 from velodrome.trials.running import Ending, ending_by, seed_libraries, settled
 from velodrome.trials.training_job import TrainingJob
@@ -41,14 +42,6 @@ _SOME = 4
 """New trials join when they are one in so many of a whole group,"""
 _PATIENCE = 4
 """or have waited for so many turns."""
-
-
-class _Newcomer(NamedTuple):
-    """A trial that is to join a group, and the state that it goes on from."""
-
-    seat: Seat
-    member: Member
-    state: MemberState | None
 
 
 class _Alone(NamedTuple):
@@ -90,9 +83,9 @@ class GroupWorker:
     # --- in
 
     def _take_in(self) -> None:
-        """Seats the trials that came, some at a time, for a group that grows is laid out anew; waits where there is none.
+        """Seats the trials that came, some at a time: a group that grows is laid out anew. Waits where nobody is here.
 
-        One that is to be apart waits until nobody is there, and gets it all.
+        One that is to be apart waits until nobody is here, and gets it all.
         """
         self._waiting += self._link.new_jobs(wait=not self._groups and not self._waiting)
         apart = [job for job in self._waiting if job.apart][:1]
@@ -104,14 +97,14 @@ class GroupWorker:
         jobs = apart or self._waiting
         self._waiting = [job for job in self._waiting if job not in jobs]
         self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), self._log_start()))
-        newcomers: dict[Hashable, list[_Newcomer]] = {}
+        newcomers: dict[Hashable, list[Newcomer]] = {}
         for job in jobs:
             if (found := self._seated(job)) is not None:
                 newcomers.setdefault(found[0], []).append(found[1])
         for key, together in newcomers.items():
             self._join(key, together)
 
-    def _seated(self, job: Job) -> tuple[Hashable, _Newcomer] | None:
+    def _seated(self, job: Job) -> tuple[Hashable, Newcomer] | None:
         """The trial with its state, and which group it belongs to; None where it ended over that."""
         trial = Trial(job, self._context, self._slot.device, self._link)
         seat = Seat(job, trial, SaveTimer(self._training.checkpoint_s), time.monotonic(), self._log.size())
@@ -127,16 +120,17 @@ class GroupWorker:
             self._say_end(seat, ending_by(error, self._training, trial))
             return None
         if reason:
-            trial.note("train alone", reason, by="fusion")
+            trial.note(*_alone_because(reason))
             key = _Alone(job.number)
-        return key, _Newcomer(seat, member, None if kept is None else MemberState.from_dict(kept))
+        return key, Newcomer(seat, member, None if kept is None else MemberState.from_dict(kept))
 
-    def _join(self, key: Hashable, newcomers: list[_Newcomer]) -> None:
+    def _join(self, key: Hashable, newcomers: list[Newcomer]) -> None:
         """Puts trials of one kind into their group, a new one where there is none yet."""
         is_alone = isinstance(key, _Alone)
         if key not in self._groups:
             self._num_groups += 1
-            engine = Solo(self._training, self._slot.device) if is_alone else Fused(self._training, [], self._slot.device)
+            device = self._slot.device
+            engine = Solo(self._training, device) if is_alone else Fused(self._training, [], device)
             name = f"worker-{self._slot.index} group {self._num_groups}"
             self._groups[key] = Group(name, self._training, engine, self._foresee, self._savers)
         group = self._groups[key]
@@ -198,20 +192,31 @@ class GroupWorker:
         self._link.forget(number)
 
     def _break_up(self, key: Hashable, error: BaseException) -> None:
-        """Ends the one trial whose error it is; several are given back."""
-        seats = self._groups.pop(key).seats
-        if len(seats) == 1:
-            [seat] = seats.values()
+        """Sees to the trials of a group that failed, which is nobody's fault in particular."""
+        group = self._groups.pop(key)
+        numbers, what = tuple(group.seats), failures.of_exception(error, self._training).message
+        if len(numbers) == 1:
+            [seat] = group.seats.values()
             self._say_end(seat, ending_by(error, self._training, seat.trial))
-            return
-        out_of_memory, what = failures.is_oom(error), failures.of_exception(error, self._training).message
-        size = len(seats) // 2 if out_of_memory else 1
-        reason = f"{len(seats)} trials in one model: {what}"
-        if not out_of_memory:
-            self._unfit[key] = f"a group of its kind failed: {what}"
-        self._link.tell((wire.BROKEN_UP, tuple(seats), size, reason))
-        for number in seats:
+        elif failures.is_oom(error):
+            self._give_back(numbers, len(numbers) // 2, f"{len(numbers)} trials in one model: {what}")
+        elif group.first:  # it never got anywhere: such trials can't be fused
+            self._unfit[key] = what
+            for new in group.first:
+                new.seat.trial.note(*_alone_because(what))
+                self._join(_Alone(new.member.number), [new])
+        else:
+            self._give_back(numbers, 1, f"{len(numbers)} trials in one model: {what}")
+
+    def _give_back(self, numbers: tuple[int, ...], size: int, reason: str) -> None:
+        self._link.tell((wire.BROKEN_UP, numbers, size, reason))
+        for number in numbers:
             self._link.forget(number)
+
+
+def _alone_because(reason: str) -> tuple[str, str, str]:
+    """The note of a trial that is in no group: action, reason, by."""
+    return "train alone", reason, "fusion"
 
 
 def _counted(others: int) -> str:

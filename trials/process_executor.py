@@ -345,8 +345,8 @@ class ProcessExecutor:
         if running and status is not None:
             how = exits.of_exit(status, dump, tail, self._oom_kills > worker.jobs[running[0]][1])
         for number in list(worker.jobs):
-            ran = number in running
-            self._ended(number, self._verdict(worker, number, how) if ran else GivenBack(number, number in worker.begun))
+            was_begun = GivenBack(number, ran=number in worker.begun)
+            self._ended(number, self._verdict(worker, number, how) if number in running else was_begun)
 
     def _verdict(self, worker: WorkerHandle, number: int, how: Failure | str) -> Event:
         """What a worker's death means for a trial that it ran, given how the process ended."""

@@ -68,7 +68,7 @@ class TrialTable:
             ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
             ev.Judged: self._judged, ev.Paused: self._paused, ev.Thawed: self._thawed,
             ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed, ev.Lost: self._lost,
-            ev.Preempted: self._preempted, ev.GivenBack: self._given_back, ev.Noted: _nothing,
+            ev.Preempted: self._preempted, ev.GivenBack: self._given_back, ev.Noted: self._noted,
         }
 
     @property
@@ -234,6 +234,11 @@ class TrialTable:
         self._pausing.give_up()
         self._pausing = None
         self.remark = event.reason
+        return []
+
+    def _noted(self, trial: LiveTrial, event: ev.Noted) -> list[Command]:
+        if (event.by, event.action) == ("fusion", "train alone") and not self.remark:
+            self.remark = f"trial {trial.number} is trained by itself: {event.reason}"
         return []
 
     # --- a trial's ends

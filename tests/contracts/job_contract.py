@@ -14,7 +14,18 @@ import pytest
 from tests.contracts.executor_contract import ENDINGS, RecordingHost, Running
 from tests.support.lines import Lines
 from velodrome.trials.checkpoints import Kept
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Paused, Preempted, Reported, Restored, Returned
+from velodrome.trials.events import (
+    Checkpointed,
+    Event,
+    Failed,
+    GivenBack,
+    Noted,
+    Paused,
+    Preempted,
+    Reported,
+    Restored,
+    Returned,
+)
 from velodrome.trials.executor import Executor, StudyContext
 from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.member import Member
@@ -124,6 +135,9 @@ class JobContract:
         assert endings == [Returned(n, {}) for n in range(3)]
         for number, params in enumerate(PARAMS):
             assert_same(reports(running, number), alone(number, params))
+        groups = [e.reason for e in running.host.events if isinstance(e, Noted) and e.action == "group"]
+        assert len(groups) == (3 if self.group_size > 1 else 0)
+        assert all("one model with 2 other trials" in reason for reason in groups)
 
     def test_one_that_diverges_or_raises_takes_nobody_along(self, running: Running) -> None:
         good = PARAMS[0]
