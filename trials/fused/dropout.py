@@ -77,6 +77,23 @@ class dropping_by:  # noqa: N801 - read as: with dropping_by(source)
         vars(F).update(self._theirs)
 
 
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:
+    """Attention of scaled products (Vaswani et al. 2017) by the operations of its definition."""
+    if enable_gqa:
+        raise NotImplementedError("attention with fewer keys than queries (enable_gqa)")
+    scores = query @ key.transpose(-2, -1) * (scale if scale is not None else 1.0 / math.sqrt(query.shape[-1]))
+    if is_causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -math.inf)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
+    weights = scores.softmax(-1)
+    return (F.dropout(weights, dropout_p) if dropout_p else weights) @ value
+
+
 def _functions(source: Source) -> dict[str, Callable[..., Any]]:
     """What stands in ``torch.nn.functional`` while the source is asked."""
     attention = F.scaled_dot_product_attention
@@ -97,13 +114,7 @@ def _functions(source: Source) -> dict[str, Callable[..., Any]]:
     ) -> Tensor:
         if not dropout_p or enable_gqa:
             return attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        scores = query @ key.transpose(-2, -1) * (scale if scale is not None else 1.0 / math.sqrt(query.shape[-1]))
-        if is_causal:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(later, -math.inf)
-        if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
-        return dropout(scores.softmax(-1), dropout_p) @ value
+        return plain_attention(query, key, value, attn_mask, dropout_p, is_causal, scale)
 
     return {
         "dropout": dropout, "dropout1d": feature_dropout, "dropout2d": feature_dropout, "dropout3d": feature_dropout,

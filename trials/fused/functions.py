@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from velodrome.trials.fused.dropout import Rate
+from velodrome.trials.fused.dropout import Rate, plain_attention
 
 
 class Given:
@@ -70,7 +70,10 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
                                  label_smoothing=label_smoothing)
         return _smoothed(input, target, ignore_index, reduction, label_smoothing)
 
-    return {"batch_norm": our_batch_norm, "layer_norm": our_layer_norm, "cross_entropy": our_cross_entropy}
+    return {
+        "batch_norm": our_batch_norm, "layer_norm": our_layer_norm, "cross_entropy": our_cross_entropy,
+        "scaled_dot_product_attention": plain_attention,
+    }
 
 
 def _batch_norm(

@@ -131,6 +131,12 @@ class Fused:
             found[row.member.number] = f"the weights {bad} are not finite by step {step}"
         return found
 
+    def gradients(self, number: int) -> dict[str, Tensor]:
+        """Those of a member's last step, by name."""
+        k = self._index(number)
+        views = dict(zip(self._views, self._gradient_views, strict=True))
+        return read(views, k, self._rows[k].shapes)
+
     def is_done(self, number: int) -> bool:
         """Whether a member's training is at its end."""
         k = self._index(number)

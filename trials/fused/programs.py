@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -127,13 +129,13 @@ class Programs:
     ) -> tuple[tuple[Tensor, ...], Program]:
         with _where(self._loss.model) as place:
             try:
-                return record(function, inputs.tensors())
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", message=".*batching rule")
+                    return record(function, inputs.tensors())
             except VeloError:
                 raise
-            except CantRecord as error:
-                raise CantFuse(f"{place()} {error}") from error
             except Exception as error:
-                raise CantFuse(f"{place()} can't be batched: {_first_line(error)}") from error
+                raise CantFuse(f"{place()} {_why(error)}") from error
 
     def _member_loss(self, own: dict[str, dict[str, Tensor]]) -> Tensor:
         """The loss of one member, ``[]``."""
@@ -194,5 +196,16 @@ def _like(inputs: Inputs, tensors: Sequence[Tensor]) -> dict[str, dict[str, Tens
     return {name: {key: next(rest) for key in part} for name, part in inputs.to_dict().items()}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+def _why(error: Exception) -> str:
+    """What is wrong, in a few words."""
+    text = str(error)
+    if isinstance(error, CantRecord):
+        return text
+    if ".item()" in text:
+        return "takes the value out of a tensor, as .item() does"
+    if "data-dependent control flow" in text:
+        return "goes by the value of a tensor, as if and while do"
+    if "batching rule" in text:
+        found = re.search(r"aten::\w+", text)
+        return f"uses {found.group() if found else 'an operation'}, which can't be batched"
+    return f"can't be batched: {text.strip().partition(chr(10))[0][:200] or type(error).__name__}"

@@ -21,6 +21,9 @@ _WIDTHS = frozenset({
 """Attributes of torch's layers that follow from the shapes of tensors, or may differ."""
 
 
+_RATES = frozenset({"p", "dropout"})
+
+
 def structure_of(model: nn.Module) -> tuple[Any, ...]:
     """Equal for models that may be fused with one another."""
     modules = tuple((name, _type_of(module), _settings_of(module)) for name, module in model.named_modules())
@@ -30,10 +33,10 @@ def structure_of(model: nn.Module) -> tuple[Any, ...]:
 
 
 def numbers_of(model: nn.Module) -> tuple[Any, ...]:
-    """The numbers that a user's own modules keep as attributes, and the shapes of all tensors."""
+    """The numbers that a user's own modules keep as attributes, rates of dropout, and the shapes of all tensors."""
     numbers = tuple(
-        (name, key, value) for name, module in model.named_modules() if not _is_torchs(module)
-        for key, value in _attributes(module) if _is_number(value)
+        (name, key, value) for name, module in model.named_modules() for key, value in _attributes(module)
+        if _is_number(value) and (key in _RATES or not _is_torchs(module))
     )
     return numbers, tuple(shapes_of(model).items())
 
@@ -65,10 +68,13 @@ def named(name: str, module: nn.Module) -> str:
 
 def _settings_of(module: nn.Module) -> tuple[Any, ...]:
     leave = _WIDTHS if _is_torchs(module) else ("training",)
-    return tuple(
+    found = [
         (key, _setting(value)) for key, value in _attributes(module)
         if key not in leave and (_is_torchs(module) or not _is_number(value))
-    )
+    ]
+    if isinstance(module, nn.MultiheadAttention):
+        found.append(("drops", module.dropout > 0))  # it asks for no masks otherwise
+    return tuple(found)
 
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -64,7 +64,7 @@ class MLP(Classes):
     def model(self, params: Mapping[str, Any]) -> nn.Module:
         width, act = params.get("width", 8), {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
         activation = act[params.get("activation", "relu")]
-        layers: list[nn.Module] = [nn.Linear(6, width)]
+        layers: list[nn.Module] = [nn.Linear(6, width, bias=params.get("norm") != "batch")]
         if params.get("norm"):
             layers.append(nn.LayerNorm(width) if params["norm"] == "layer" else nn.BatchNorm1d(width))
         layers += [activation(), nn.Dropout(params["drop"]) if "drop" in params else nn.Identity()]
@@ -93,16 +93,19 @@ class Whole(MLP):
 
 
 class CNN(Classes):
-    """Convolutions with batch normalisation."""
+    """Convolutions with batch normalisation.
+
+    Without biases, of which the gradient would be rounding alone: Adam makes steps of that, and other ones each time.
+    """
 
     shape = (1, 6, 6)
 
     def model(self, params: Mapping[str, Any]) -> nn.Module:
         width = params.get("width", 4)
         return nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(width, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout2d(params.get("drop", 0.1)),
-            nn.Flatten(), nn.Linear(width, 4),
+            nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Dropout2d(params.get("drop", 0.1)), nn.Flatten(), nn.Linear(9 * width, 4),
         )
 
 
