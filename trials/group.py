@@ -33,6 +33,7 @@ class Seat:
     Attributes:
         job: As it came.
         trial: Its own.
+        member: The trial as the engine knows it.
         timer: Of its checkpoints.
         began_at: By the monotonic clock, in seconds.
         log_start: Where its output begins.
@@ -41,6 +42,7 @@ class Seat:
 
     job: Job
     trial: Trial
+    member: Member
     timer: SaveTimer
     began_at: float
     log_start: int
@@ -51,7 +53,6 @@ class Newcomer(NamedTuple):
     """A trial that is to join a group, and the state that it goes on from."""
 
     seat: Seat
-    member: Member
     state: MemberState | None
 
 
@@ -79,6 +80,11 @@ class Group:
         self._endings: dict[int, Ending] = {}
         self._num_empty = 0
 
+    @property
+    def example(self) -> Member | None:
+        """One of the members, for others to be compared with; None where nobody can join."""
+        return None if isinstance(self.engine, Solo) else next(seat.member for seat in self.seats.values())
+
     def join(self, newcomers: Sequence[Newcomer]) -> None:
         """Takes trials in.
 
@@ -88,7 +94,7 @@ class Group:
         if not self.seats:
             self.first = newcomers
         self.seats |= {new.seat.job.number: new.seat for new in newcomers}
-        self.engine.extend([(new.member, new.state) for new in newcomers])
+        self.engine.extend([(new.seat.member, new.state) for new in newcomers])
         self._num_empty = 0
 
     def train(self) -> dict[int, Ending]:

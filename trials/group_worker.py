@@ -15,9 +15,9 @@ memory, to be trained in halves.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from velodrome.resources.packing import measured_peak
 from velodrome.resources.slots import Slot
@@ -25,9 +25,10 @@ from velodrome.trials import failures, wire
 from velodrome.trials.context import Trial
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fused import partition
+from velodrome.trials.fused.alone import new_model
 from velodrome.trials.fused.fused import Fused
-from velodrome.trials.fused.member import MemberState
-from velodrome.trials.fused.partition import kind_of
+from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.solo import Solo
 from velodrome.trials.group import Group, Newcomer, Seat
 from velodrome.trials.job_objective import SaveTimer, member_of
@@ -42,12 +43,6 @@ _SOME = 4
 """New trials join when they are one in so many of a whole group,"""
 _PATIENCE = 4
 """or have waited for so many turns."""
-
-
-class _Alone(NamedTuple):
-    """The key of a trial that is in no group with others."""
-
-    number: int
 
 
 class GroupWorker:
@@ -66,24 +61,26 @@ class GroupWorker:
     ) -> None:
         self._training, self._context, self._slot, self._link, self._log = training, context, slot, link, log
         self._waiting: list[Job] = []
-        self._groups: dict[Hashable, Group] = {}
+        self._groups: list[Group] = []
         self._num_groups = self._turns_waited = 0
-        self._unfit: dict[Hashable, str] = {}
-        """Kinds of which a group has raised, and what."""
         self._savers = ThreadPoolExecutor(_SAVERS, "velodrome-saver")
 
     def run(self) -> NoReturn:
         """Works until the process is ended."""
         while True:
-            self._take_in()
-            for key in list(self._groups):
-                self._train(key)
-            self._link.flush()
+            self.turn()
+
+    def turn(self) -> None:
+        """Takes trials in, waiting where nobody is here, and trains each group up to the next report of one of it."""
+        self._take_in()
+        for group in list(self._groups):
+            self._train(group)
+        self._link.flush()
 
     # --- in
 
     def _take_in(self) -> None:
-        """Seats the trials that came, some at a time: a group that grows is laid out anew. Waits where nobody is here.
+        """Seats the trials that came, some at a time: a group that grows is laid out anew.
 
         One that is to be apart waits until nobody is here, and gets it all.
         """
@@ -93,73 +90,93 @@ class GroupWorker:
         is_time = len(self._waiting) * _SOME >= self._context.group_size or self._turns_waited > _PATIENCE
         if not self._waiting or (self._groups and (apart or not is_time)):
             return
-        self._turns_waited = 0
         jobs = apart or self._waiting
         self._waiting = [job for job in self._waiting if job not in jobs]
-        self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), self._log_start()))
-        newcomers: dict[Hashable, list[Newcomer]] = {}
-        for job in jobs:
-            if (found := self._seated(job)) is not None:
-                newcomers.setdefault(found[0], []).append(found[1])
-        for key, together in newcomers.items():
-            self._join(key, together)
+        self._turns_waited = 0
+        log_start = self._log.size() if self._groups else self._log.begin()
+        self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), log_start))
+        newcomers = {job.number: new for job in jobs if (new := self._seated(job)) is not None}
+        if apart:
+            for new in newcomers.values():
+                self._train_alone(new, apart[0].apart)
+            return
+        examples = {member.number: group for group in self._groups if (member := group.example) is not None}
+        running = [seat.member for group in self._groups for n, seat in group.seats.items() if n in examples]
+        for alike in self._partitioned(running, [new.seat.member for new in newcomers.values()]):
+            numbers = [member.number for member in alike.members]
+            joining = [newcomers[number] for number in numbers if number in newcomers]
+            if alike.reason:
+                for new in joining:
+                    self._train_alone(new, alike.reason)
+            elif joining:
+                self._join(next((examples[n] for n in numbers if n in examples), None), joining)
 
-    def _seated(self, job: Job) -> tuple[Hashable, Newcomer] | None:
-        """The trial with its state, and which group it belongs to; None where it ended over that."""
+    def _seated(self, job: Job) -> Newcomer | None:
+        """The trial with its state; None where it ended over that."""
         trial = Trial(job, self._context, self._slot.device, self._link)
-        seat = Seat(job, trial, SaveTimer(self._training.checkpoint_s), time.monotonic(), self._log.size())
+        timer = SaveTimer(self._training.checkpoint_s)
+        seat = Seat(job, trial, member_of(trial), timer, time.monotonic(), self._log.size())
         seed_libraries(trial.seed)
         try:
-            kept, member = trial.restore(), member_of(trial)
-            reason, key = job.apart, None
-            if not reason:
-                kind = kind_of(self._training, member, self._slot.device)
-                key = kind.key
-                reason = kind.reason or self._unfit.get(key, "")
+            kept = trial.restore()
+            new_model(self._training, seat.member, "cpu", None)  # if it raises, then here, where it is its own error
+            self._training.optimizer(trial.params)
         except BaseException as error:
             self._say_end(seat, ending_by(error, self._training, trial))
             return None
-        if reason:
-            trial.note(*_alone_because(reason))
-            key = _Alone(job.number)
-        return key, Newcomer(seat, member, None if kept is None else MemberState.from_dict(kept))
+        return Newcomer(seat, None if kept is None else MemberState.from_dict(kept))
 
-    def _join(self, key: Hashable, newcomers: list[Newcomer]) -> None:
-        """Puts trials of one kind into their group, a new one where there is none yet."""
-        is_alone = isinstance(key, _Alone)
-        if key not in self._groups:
-            self._num_groups += 1
-            device = self._slot.device
-            engine = Solo(self._training, device) if is_alone else Fused(self._training, [], device)
-            name = f"worker-{self._slot.index} group {self._num_groups}"
-            self._groups[key] = Group(name, self._training, engine, self._foresee, self._savers)
-        group = self._groups[key]
+    def _partitioned(self, running: Sequence[Member], new: Sequence[Member]) -> list[partition.Group]:
+        """Who of the new can train with whom; one over whom the job's code raises, alone, where it will raise again."""
+        try:
+            return partition.partition(self._training, [*running, *new], self._slot.device) if new else []
+        except Exception as error:
+            if len(new) == 1:
+                return [partition.Group(tuple(new), failures.of_exception(error, self._training).message)]
+            half = len(new) // 2
+            return [*self._partitioned(running, new[:half]), *self._partitioned(running, new[half:])]
+
+    def _join(self, group: Group | None, newcomers: list[Newcomer]) -> None:
+        """Puts trials into a group, a new one where none is given."""
+        if group is None:
+            group = self._new_group(Fused(self._training, [], self._slot.device))
         others = len(group.seats) + len(newcomers) - 1
         try:
             group.join(newcomers)
         except BaseException as error:
-            self._break_up(key, error)
+            self._break_up(group, error)
             return
-        for new in newcomers if not is_alone else ():
+        for new in newcomers:
             new.seat.trial.note("group", f"{group.name}: one model with {_counted(others)}", by="fusion")
 
-    def _log_start(self) -> int:
-        """Where the output of a trial starts that begins now."""
-        return self._log.size() if self._groups else self._log.begin()
+    def _train_alone(self, new: Newcomer, reason: str) -> None:
+        """Puts a trial into a group of its own."""
+        new.seat.trial.note("train alone", reason, by="fusion")
+        group = self._new_group(Solo(self._training, self._slot.device))
+        try:
+            group.join([new])
+        except BaseException as error:
+            self._break_up(group, error)
+
+    def _new_group(self, engine: Fused | Solo) -> Group:
+        self._num_groups += 1
+        name = f"worker-{self._slot.index} group {self._num_groups}"
+        group = Group(name, self._training, engine, self._foresee, self._savers)
+        self._groups.append(group)
+        return group
 
     # --- one turn
 
-    def _train(self, key: Hashable) -> None:
-        group = self._groups[key]
+    def _train(self, group: Group) -> None:
         try:
             left = group.train()
         except BaseException as error:
-            self._break_up(key, error)
+            self._break_up(group, error)
             return
         for number, ending in left.items():
             self._say_end(group.seats.pop(number), ending)
         if not group.seats:
-            del self._groups[key]
+            self._groups.remove(group)
         if left and self._slot.device == "cuda" and (peak_bytes := measured_peak()):
             self._link.tell((wire.GPU_PEAK, peak_bytes))
         self._announce_output(group)
@@ -167,7 +184,6 @@ class GroupWorker:
     def _foresee(self, ends: Iterable[tuple[int, bool]]) -> None:
         """Asks about the trials of which there may be something to say."""
         self._link.foresee((number, at_end) for number, at_end in ends if at_end or self._context.asks_verdicts)
-
 
     def _announce_output(self, group: Group) -> None:
         """Says where the trials' output begins, once there is some."""
@@ -191,9 +207,9 @@ class GroupWorker:
         self._link.keep(*messages)
         self._link.forget(number)
 
-    def _break_up(self, key: Hashable, error: BaseException) -> None:
+    def _break_up(self, group: Group, error: BaseException) -> None:
         """Sees to the trials of a group that failed, which is nobody's fault in particular."""
-        group = self._groups.pop(key)
+        self._groups.remove(group)
         numbers, what = tuple(group.seats), failures.of_exception(error, self._training).message
         if len(numbers) == 1:
             [seat] = group.seats.values()
@@ -201,10 +217,8 @@ class GroupWorker:
         elif failures.is_oom(error):
             self._give_back(numbers, len(numbers) // 2, f"{len(numbers)} trials in one model: {what}")
         elif group.first:  # it never got anywhere: such trials can't be fused
-            self._unfit[key] = what
             for new in group.first:
-                new.seat.trial.note(*_alone_because(what))
-                self._join(_Alone(new.member.number), [new])
+                self._train_alone(new, what)
         else:
             self._give_back(numbers, 1, f"{len(numbers)} trials in one model: {what}")
 
@@ -212,11 +226,6 @@ class GroupWorker:
         self._link.tell((wire.BROKEN_UP, numbers, size, reason))
         for number in numbers:
             self._link.forget(number)
-
-
-def _alone_because(reason: str) -> tuple[str, str, str]:
-    """The note of a trial that is in no group: action, reason, by."""
-    return "train alone", reason, "fusion"
 
 
 def _counted(others: int) -> str:

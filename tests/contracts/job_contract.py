@@ -19,6 +19,7 @@ from velodrome.trials.events import (
     Event,
     Failed,
     GivenBack,
+    Lost,
     Noted,
     Paused,
     Preempted,
@@ -97,17 +98,18 @@ class JobContract:
         host.on_event = lambda _: None
         host.stop_at_step = host.pause_at_step = None
         host.keeps = False
+        opened.until(lambda: opened.executor.room() == self.group_size)
         return opened
 
     def run(self, running: Running, all_params: dict[int, Params], **more: Any) -> list[Any]:
-        """Runs these trials to their ends, which are returned; those that are given back are launched again."""
+        """Runs these trials to their ends, which are returned; those given back, or lost, are launched again."""
         for number, params in all_params.items():
             running.launch(number, params, **more)
             if self.group_size == 1:
                 running.until(lambda n=number: self.over(running, n))
         running.until(lambda: all(self.over(running, n) for n in all_params))
         for number, params in all_params.items():
-            if isinstance(running.host.ending(number), GivenBack):
+            if isinstance(running.host.ending(number), GivenBack | Lost):
                 self.forget(running, number)
                 self.run(running, {number: params}, attempt=2)
         return [running.host.ending(n) for n in all_params]

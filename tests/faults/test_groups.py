@@ -43,6 +43,7 @@ def steps(folder: Path) -> list[int]:
     return [step for (step,) in rows(folder, "select max(step) from checkpoints group by trial_id")]
 
 
+@pytest.mark.slow
 def test_a_worker_and_then_the_controller_are_killed(tmp_path: Path) -> None:
     (tmp_path / "saved.py").write_text(JOB)
     process = start(
@@ -78,7 +79,7 @@ def test_a_worker_and_then_the_controller_are_killed(tmp_path: Path) -> None:
     seeds = dict(rows(tmp_path, "select number, seed from trials"))
     for number in range(NUM_TRIALS):
         params = dict(rows(
-            tmp_path, f"select name, value from params p join trials t on t.id = p.trial_id where number = {number}"))
+            tmp_path, f"select name, p.value from params p join trials t on t.id = p.trial_id where number = {number}"))
         alone, expected = Alone(Longer(), Member(number, params, seeds[number])), []
         while not alone.is_done:
             alone.advance()

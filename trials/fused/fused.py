@@ -242,7 +242,7 @@ class Fused:
         """Numbers that the loss reads and that are not the same for all members, ``[K]``, by name."""
         found = {}
         for name in self._params_read:
-            values = [row.member.params[name] for row in self._rows]
+            values = [row.member.params.get(name, 0.0) for row in self._rows]
             if any(value != values[0] for value in values):
                 found[name] = torch.tensor([float(value) for value in values], dtype=dtype, device=self._device)
         return found
