@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,19 +64,22 @@ class Batches:
 
     def next(self, steps: np.ndarray[Any, Any]) -> Minibatch:
         """The batch of each member's step, counted from 0, ``[K]``; steps are asked for in their order."""
+        num = len(self._orders)
         if self._is_even:
-            spans = [self._orders[0].span(int(steps[0]))] * len(self._orders)
+            start, stop = self._orders[0].span(int(steps[0]))
+            self._begin(steps, range(num) if start == 0 else ())
+            picked, sizes = self._samples[:, start:stop], [stop - start] * num
         else:
             spans = [order.span(step) for order, step in zip(self._orders, steps.tolist(), strict=True)]
-        for k, (start, _) in enumerate(spans):
-            if start == 0:
-                self._samples[k] = self._orders[k].epoch(int(steps[k]) // self._orders[k].steps_per_epoch)
-        sizes = [stop - start for start, stop in spans]
-        if self._is_even:
-            picked = self._samples[:, spans[0][0] : spans[0][1]]
-        else:
+            self._begin(steps, [k for k, (start, _) in enumerate(spans) if start == 0])
+            sizes = [stop - start for start, stop in spans]
             starts = torch.tensor([[start] for start, _ in spans], device=self._along.device)
             places = (starts + self._along[: max(sizes)]).clamp_(max=self._samples.shape[1] - 1)
             picked = self._samples.gather(1, places)
         flat, shape = picked.reshape(-1), picked.shape
         return Minibatch([part.index_select(0, flat).view(*shape, *part.shape[1:]) for part in self._data], sizes)
+
+    def _begin(self, steps: np.ndarray[Any, Any], rows: Iterable[int]) -> None:
+        """Begins an epoch in some rows."""
+        for k in rows:
+            self._samples[k] = self._orders[k].epoch(int(steps[k]) // self._orders[k].steps_per_epoch)

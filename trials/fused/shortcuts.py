@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from velodrome.trials.fused.pooling import max_pool2d_with_indices
 from velodrome.trials.fused.tape import Call, Slot, Tape, slots_in
 
 aten = torch.ops.aten
@@ -51,7 +52,7 @@ def shortened(tape: Tape, ins: Sequence[Slot], outs: Sequence[Slot]) -> list[Slo
     rules.turn_products(outs)
     _drop_unused(tape, outs)
     for call in tape.calls:
-        call.function = _softmax_of(call, tape) or _QUICK.get(call.function, call.function)
+        call.function = _quicker(call, tape) or _QUICK.get(call.function, call.function)
     return outs
 
 
@@ -146,14 +147,16 @@ def _drop_unused(tape: Tape, outs: Sequence[Slot]) -> None:
     tape.calls = calls[::-1]
 
 
-def _softmax_of(call: Call, tape: Tape) -> Callable[..., Any] | None:
-    """A quicker function for a softmax over a short last dimension, on a CPU."""
-    quicker = _SOFTMAXES.get(call.function)
-    if quicker is None:
+def _quicker(call: Call, tape: Tape) -> Callable[..., Any] | None:
+    """A quicker function on a CPU: for a softmax over a short last dimension, and for max pooling."""
+    if not call.args or not isinstance(call.args[0], Slot) or tape.tensors[call.args[0].number].device.type != "cpu":
         return None
-    x, dim = tape.tensors[call.args[0].number], call.args[_DIM_AT[call.function]]
-    is_short = x.ndim > 1 and dim % x.ndim == x.ndim - 1 and x.shape[-1] <= _SHORT and x.device.type == "cpu"
-    return quicker if is_short else None
+    if call.function is aten.max_pool2d_with_indices.default:
+        return max_pool2d_with_indices
+    x, softmax = tape.tensors[call.args[0].number], _SOFTMAXES.get(call.function)
+    if softmax is None or x.ndim < 2 or x.shape[-1] > _SHORT:
+        return None
+    return softmax if call.args[_DIM_AT[call.function]] % x.ndim == x.ndim - 1 else None
 
 
 def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
