@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from velodrome.errors import UsageError, nearest
+from velodrome.trials.training_job import TrainingJob
+from velodrome.types import Params
 
 AUTO, OFF = "auto", "off"
 _LEAST = 4
@@ -107,3 +109,33 @@ def choose(
         return Choice(1, "not fuse", f"too few trials to a worker at a time ({most}) to be worth a measurement{why}")
     found = measure(most)
     return Choice(found.size, found.action, found.reason + why, found.surprising)
+
+
+def measure(function: object, device: str, configurations: list[Params]) -> Choice:
+    """How many of these trials a worker is best to train together, measured here and now.
+
+    Args:
+        function: The objective.
+        device: Where.
+        configurations: Of some trials, as the study will have them.
+    """
+    if not isinstance(function, TrainingJob):
+        return not_measured("the objective is no training job")
+    from velodrome.trials import failures
+    from velodrome.trials.fused.member import Member
+    from velodrome.trials.fused.partition import partition
+    from velodrome.trials.fused.probe import probe
+
+    members = [Member(number, params, number) for number, params in enumerate(configurations)]
+    try:
+        groups = partition(function, members, device)
+        largest = max(groups, key=lambda group: len(group.members) if not group.reason else 0)
+        if largest.reason:
+            return Choice(1, "not fuse", largest.reason, surprising=True)
+        found = probe(function, largest.members, num_processes=1, device=device)
+    except Exception as error:  # the trials will fail in the same way, and say more
+        return not_measured(failures.of_exception(error, function).message)
+    kinds = f"; {len(members)} trials make {len(groups)} groups" if len(groups) > 1 else ""
+    if not found.is_fused:
+        return Choice(1, "not fuse", found.reason + kinds)
+    return Choice(-(-found.group_size * len(members) // len(largest.members)), "fuse", found.reason + kinds)

@@ -24,7 +24,7 @@ ANSWER = 2
 REFUSAL = 3
 """(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
 PROBE = 4
-"""(PROBE, configurations): to a worker that has no study yet; how many of these are best trained together?"""
+"""(PROBE, configurations): to a worker that has no study yet: how many of these are best trained together?"""
 
 # controller -> worker, on the control socket
 STOP = 10

@@ -22,12 +22,12 @@ from typing import IO, Any
 from velodrome.errors import ObjectiveError
 from velodrome.resources.packing import hold_to, measured_peak
 from velodrome.resources.slots import Slot
-from velodrome.trials import failures, wire
+from velodrome.trials import wire
 from velodrome.trials.context import Trial
 from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
-from velodrome.trials.fusing import Choice, not_measured
+from velodrome.trials.fusing import measure
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.preemption import Preemption
 from velodrome.trials.running import run_trial
@@ -35,7 +35,6 @@ from velodrome.trials.training_job import TrainingJob
 from velodrome.trials.wire import Wire
 from velodrome.trials.worker_link import WorkerLink, end_group
 from velodrome.trials.worker_log import WorkerLog
-from velodrome.types import Params
 
 _TICK_S = 0.02
 _IDLE_TICK_S = 0.25
@@ -56,7 +55,7 @@ def run_worker(
     watcher.start()
     function = _load(source, link)
     hold_to(slot.gpu_memory_part)
-    context = link.wait_for_context(lambda configurations: _measure(function, configurations, slot))
+    context = link.wait_for_context(lambda configurations: measure(function, slot.device, configurations))
     _open_log(log, context, slot, link)
     if context.group_size > 1 and isinstance(function, TrainingJob):
         from velodrome.trials.group_worker import GroupWorker
@@ -99,21 +98,6 @@ def _load(source: PackedObjective, link: WorkerLink) -> Objective:
         signal.pause()  # the controller ends this process
         raise
     return function
-
-
-def _measure(function: Objective, configurations: list[Params], slot: Slot) -> Choice:
-    """How many of these trials are best trained together, here and now."""
-    if not isinstance(function, TrainingJob):
-        return not_measured("the objective is no training job")
-    from velodrome.trials.fused.member import Member
-    from velodrome.trials.fused.probe import probe
-
-    members = [Member(number, params, number) for number, params in enumerate(configurations)]
-    try:
-        found = probe(function, members, device=slot.device)
-    except Exception as error:  # the trials will fail in the same way, and say more
-        return not_measured(failures.of_exception(error, function).message)
-    return Choice(found.group_size if found.is_fused else 1, "fuse" if found.is_fused else "not fuse", found.reason)
 
 
 def _open_log(log: WorkerLog, context: StudyContext, slot: Slot, link: WorkerLink) -> None:

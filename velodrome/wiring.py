@@ -33,7 +33,7 @@ from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Executor, ObjectiveInfo, Probes, StudyContext
-from velodrome.trials.fusing import Choice, choose
+from velodrome.trials.fusing import OFF, Choice, choose
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
@@ -208,7 +208,8 @@ def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
     if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
         request = replace(request, gpu_millis=AUTO_GPU)
     if options.executor != "inline":
-        request, why = _packed(source, machine, request, options.workers)
+        may_fuse = options.fuse != OFF and b"TrainingJob" in source.code()  # then one worker fills a GPU
+        request, why = (request, ()) if may_fuse else _packed(source, machine, request, options.workers)
         planned = plan(inventory, request, options.workers)
         return replace(planned, reasons=why + planned.reasons)
     planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
@@ -299,8 +300,8 @@ def _group_size(crew: Crew, controller: Controller, target: int, options: Option
 
     def measure(most: int) -> Choice:
         assert isinstance(crew.runner, Probes)
-        count = min(most, _MOST_MEASURED)
-        return crew.runner.probe([space.sample(generator(seed, "probe", index)) for index in range(count)])
+        samples = [space.sample(generator(seed, "probe", index)) for index in range(min(most, _MOST_MEASURED))]
+        return crew.runner.probe(samples)
 
     left = max(1, target - controller.table.num_finished)
     choice = choose(
