@@ -96,6 +96,10 @@ class Group:
         self.seats |= {new.seat.job.number: new.seat for new in newcomers}
         self.engine.extend([(new.seat.member, new.state) for new in newcomers])
         self._num_empty = 0
+        for new in newcomers:
+            number = new.seat.job.number
+            if self.engine.is_done(number):  # it was paused, or its worker lost, at its end
+                self._endings[number] = Returned(number, {})
 
     def train(self) -> dict[int, Ending]:
         """Trains until somebody's report is due, and does what is to be done then.
@@ -107,6 +111,8 @@ class Group:
             BaseException: What the job's own code raises: it is nobody's in particular.
         """
         engine = self.engine
+        if self._endings:
+            return self._leave()
         # Train, and look how those stand whose report is due.
         due = dict(engine.advance())
         figures, bad = engine.evaluate(), engine.diverged()
@@ -123,13 +129,16 @@ class Group:
         for number in self._staying(done):
             if done[number] or self._do(number, _is_over):
                 self._endings[number] = Returned(number, {})
-        # They leave.
+        return self._leave()
+
+    def _leave(self) -> dict[int, Ending]:
+        """Takes those out that ended."""
         left, self._endings = self._endings, {}
         for number in left:
-            engine.drop(number)
+            self.engine.drop(number)
         self._num_empty += len(left)
         if self._num_empty * _SOME >= len(self.seats):
-            engine.compact()
+            self.engine.compact()
             self._num_empty = 0
         return left
 

@@ -12,7 +12,9 @@ def never(_most: int) -> Choice:
     raise AssertionError("nothing is to be measured")
 
 
-def choice(text: str, target: int = 100, workers: int = 2, *, learns: bool = False, executor: str = "process") -> Choice:
+def choice(
+    text: str, *, target: int = 100, workers: int = 2, learns: bool = False, executor: str = "process"
+) -> Choice:
     return choose(text, executor=executor, target=target, workers=workers, learns=learns, measure=never)
 
 
@@ -20,7 +22,9 @@ def test_what_the_words_mean() -> None:
     assert [parse(text) for text in ("auto", "off", "2", "128")] == [None, 1, 2, 128]
 
 
-@pytest.mark.parametrize(("text", "hint"), [("of", "off"), ("autto", "auto"), ("1", ""), ("0", ""), ("-3", ""), ("", "")])
+@pytest.mark.parametrize(("text", "hint"), [
+    ("of", "off"), ("autto", "auto"), ("1", ""), ("0", ""), ("-3", ""), ("", ""),
+])
 def test_other_words_are_refused(text: str, hint: str) -> None:
     with pytest.raises(UsageError, match="2 or more") as caught:
         parse(text)
@@ -64,7 +68,7 @@ def test_auto_measures_with_as_many_as_a_worker_could_have() -> None:
     assert asked == [128, 16, 12]
     told = choose("auto", executor="process", target=256, workers=2, learns=True, measure=found)
     assert (told.size, told.action) == (16, "fuse")
-    assert told.reason == "32 is best; not above 16, since the sampler learns from results (--fuse N, or --sampler random)"
+    assert told.reason.startswith("32 is best; not above 16, since the sampler learns from results (--fuse N")
 
 
 @pytest.mark.parametrize("settings", [{"target": 6}, {"target": 40, "learns": True}, {"executor": "inline"}])
