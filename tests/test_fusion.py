@@ -71,7 +71,7 @@ def test_the_choice_and_the_groups_are_shown(fused: velo.Study, store: Path) -> 
 
 
 def test_trials_pause_and_are_promoted_in_groups(sweep: Sweep) -> None:
-    study = sweep("asha", fuse=4, scheduler="asha:min_steps=1,reduction=2,max_steps=4")
+    study = sweep("asha", fuse=4, trials=16, scheduler="asha:min_steps=1,reduction=4,max_steps=4")
     states = [str(trial.state) for trial in study.trials]
     assert set(states) == {"completed", "pruned"}
     kinds = {row["kind"]: row["n"] for row in study.query(
