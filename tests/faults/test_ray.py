@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -12,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray._private.authentication_test_utils import reset_auth_token_state
-from ray.cluster_utils import Cluster
 
 import velodrome
 from tests.support.campaign import check_whole, family, finished, kill9, rows, start, velo, wait_for, wait_until_gone
+from tests.support.ray_nodes import RayNodes, three_nodes
 from velodrome.trials.manager import Progress
-from velodrome.trials.ray_cluster import make_token
 
 pytestmark = pytest.mark.slow
 
@@ -41,39 +40,25 @@ ON_RAY = ("sweep", "train.py", "--name", "s", "--executor", "ray", "--workers", 
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Three nodes of one core each, with a token."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "secret" / "token"))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    make_token()
-    reset_auth_token_state()  # Ray has read its settings already, where another test began one
-    made = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20,
-    })
-    for _ in range(2):
-        made.add_node(num_cpus=1, object_store_memory=100 << 20)
-    folder = made.head_node.get_session_dir_path()
-    yield made
-    made.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-    monkeypatch.undo()
-    reset_auth_token_state()
+def cluster(tmp_path: Path) -> Iterator[RayNodes]:
+    with three_nodes(tmp_path) as nodes:
+        yield nodes
 
 
-def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: RayNodes, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
-    victims = list(cluster.worker_nodes)[:1]
+    lost: list[int] = []
 
     def kill_one(progress: Progress) -> None:
-        if victims and progress.finished >= 8:
-            cluster.remove_node(victims.pop(), allow_graceful=False)
+        if not lost and progress.finished >= 8:
+            lost.append(progress.finished)
+            cluster.lose(random.Random(0))
 
     study = velodrome.sweep(
         str(tmp_path / "train.py"), trials=40, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=3,
         executor="ray", address=cluster.address, progress=kill_one,
     )
-    assert not victims
+    assert lost
     check_whole(tmp_path, 40)
     assert rows(tmp_path, "select count(*) from events where kind = 'lost'") == [(1,)]
     [(number,)] = rows(tmp_path, "select number from events where kind = 'lost'")
@@ -84,7 +69,7 @@ def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: Clust
 
 
 def test_code_travels_to_nodes_that_do_not_have_it_and_checkpoints_travel_back(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from velodrome.trials.shipping import Sources
 
@@ -119,7 +104,7 @@ def test_code_travels_to_nodes_that_do_not_have_it_and_checkpoints_travel_back(
     assert {p.name for p in (tmp_path / "velodrome.logs").glob("*/*.log")}
 
 
-def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: RayNodes, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     notes: list[str] = []
     study = velodrome.sweep(
