@@ -60,7 +60,7 @@ ASK_PAUSE = 32
 NOTED = 33
 """(NOTED, number, by, action, reason)"""
 GPU_PEAK = 34
-"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, or that its trials are known to need"""
 
 # controller -> launcher
 SOURCE = 40

@@ -104,7 +104,7 @@ def sweep(
         threads=threads, hung_after_s=hung_after_s, address=address, priority=priority,
     )
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+    with executor_for(source, options, sampler, name or _label(objective), progress, space) as crew:
         info = crew.runner.describe()
         options = replace(options, on_oom=info.on_oom)
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
@@ -247,7 +247,8 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler, row.name, progress) as crew:
+    space = Space.from_json(json.loads(row.space)) if row.objective == OBJECTIVE else None
+    with executor_for(source, options, row.sampler, row.name, progress, space) as crew:
         check_space(row, crew.runner.describe(), options)
         with Writer(path) as writer:
             return run(

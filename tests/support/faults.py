@@ -182,7 +182,7 @@ class RestlessShare:
         self._all: tuple[Slot, ...] = ()
         self._now = Allowance(())
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         chance = self._chance
         if not self._all:
             self._all = tuple(held)
