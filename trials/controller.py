@@ -203,8 +203,9 @@ class Controller:
         self.journal.decision(number, "scheduler", decision.action, decision.reason)
         if decision.action is Action.PROMOTE:
             self.happened(ev.Thawed(number, decision.reason))
-        else:
-            self.happened(ev.Judged(number, decision.reason, decision.action, decision.parent))
+            return
+        self.happened(ev.Judged(number, decision.reason, decision.action, decision.parent))
+        if decision.action is not Action.FORK:
             self.happened(ev.Quit(number, decision.reason))
 
     def _suggest_again(self, number: int, suggestion: Suggestion, rng: Any) -> Suggestion:

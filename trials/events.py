@@ -95,12 +95,12 @@ class Restored(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The scheduler decided that the trial is to stop, or to pause once it has a checkpoint of what it reported."""
+    """The scheduler decided that the trial is to stop; or to pause, once it has a checkpoint of what it reported."""
 
     number: int
     reason: str
     action: str = "stop"
-    """``stop`` or ``pause``."""
+    """``stop``, ``pause``, or ``fork``: it goes on, and another begins from its checkpoint."""
     parent: int | None = None
     """The trial from whose checkpoint another is to go on in this one's place."""
 

@@ -229,7 +229,7 @@ class Manager:
         if self._share is None:
             return
         held = self._executor.held()
-        allowance = self._share.adjust(held, self._wanted())
+        allowance = self._share.adjust(held, self._wanted(), self._executor.gpu_peak_bytes)
         if allowance != self._allowance:
             self._allowance = allowance
             self._executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)

@@ -104,12 +104,10 @@ class ObjectiveSource:
         return PackedObjective(self._ref_of(self.objective), payload, self.cwd, path, preloads)
 
     def code(self) -> bytes:
-        """The user's source, to tell whether two objectives are the same; empty where it is not the user's own file."""
-        if isinstance(self.objective, str):
-            file = self._file() if Reference.parse(self.objective).is_file else ""
-        else:
-            file = place_of(self.objective)[0]
-        return Path(file).read_bytes() if Path(file).is_file() else b""
+        """The objective's file, to tell whether two are the same; its name where it has none, as in a notebook."""
+        named = isinstance(self.objective, str)
+        file = self._file() if named else place_of(self.objective)[0]  # type: ignore[arg-type]  # it is a function then
+        return Path(file).read_bytes() if Path(file).is_file() else str(self.objective).encode()
 
     def _file(self) -> str:
         """The file of a reference, found without importing anything; ``""`` where it is not found."""

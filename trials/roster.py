@@ -85,6 +85,11 @@ class Roster:
         return self.next_number + len(self.forks)
 
     @property
+    def num_active(self) -> int:
+        """How many trials are not finished, with those that are to begin from another's checkpoint."""
+        return len(self.live) + len(self.forks)
+
+    @property
     def is_ending(self) -> bool:
         """Whether nothing runs and nothing new is to come."""
         return not (

@@ -210,6 +210,9 @@ class TrialTable:
         if event.action == Action.PAUSE:
             trial.pause_reason, trial.pause_step = event.reason, trial.step
             return []
+        if event.action == Action.FORK:
+            self.roster.forks.append(self._keeping.lend(trial))
+            return []
         trial.stop_reason, trial.stop_step = event.reason, trial.step
         if event.parent is not None:
             self.roster.forks.append(self._keeping.lend(self.live[event.parent]))

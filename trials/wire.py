@@ -72,7 +72,7 @@ BROKEN_UP = 38
 PROBED = 39
 """(PROBED, fusing.Choice)"""
 GPU_PEAK = 34
-"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, or that its trials are known to need"""
 
 # controller -> launcher
 SOURCE = 40

@@ -38,6 +38,8 @@ class WorkerLink:
         self.context: StudyContext | None = None
         self.stops: dict[int, str] = {}
         self.preemptions: dict[int, Preemption] = {}
+        self.num_reports = 0
+        """How many reports this worker's trials have made."""
         self._wire = jobs
         self._pid = os.getpid()
         self._queue: deque[Job] = deque()
@@ -56,6 +58,7 @@ class WorkerLink:
 
     def report(self, number: int, step: int, metrics: Metrics) -> None:
         """Keeps the report, and sends what is kept where the last sending is a while ago."""
+        self.num_reports += 1
         self._add((wire.REPORTED, number, step, metrics))
 
     def set_attr(self, number: int, name: str, value: Any) -> None:

@@ -132,9 +132,9 @@ class WorkerPool:
 
     def _spawn_missing(self) -> None:
         """A worker for each slot that has none."""
-        taken = [worker.slot for worker in self._workers.values()]
+        taken = [worker.slot.index for worker in self._workers.values()]
         for slot in self._slots:
-            if slot not in taken:
+            if slot.index not in taken:  # where one of this index is on its way out, when it is gone
                 self._spawn(slot)
 
     def _drain(self, worker: WorkerHandle) -> None:

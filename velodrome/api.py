@@ -110,7 +110,7 @@ def sweep(
     )
     fusing.parse(options.fuse)
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+    with executor_for(source, options, sampler, name or _label(objective), progress, space) as crew:
         info = crew.runner.describe()
         fusing.check(options.fuse, executor, info.name, fuses=info.fuses)
         options = replace(options, on_oom=info.on_oom)
@@ -257,7 +257,8 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler, row.name, progress) as crew:
+    space = Space.from_json(json.loads(row.space)) if row.objective == OBJECTIVE else None
+    with executor_for(source, options, row.sampler, row.name, progress, space) as crew:
         info = crew.runner.describe()
         fusing.check(options.fuse, options.executor, info.name, fuses=info.fuses)
         check_space(row, info, options)

@@ -18,7 +18,7 @@ from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.opening import Machine, check_priority, find_machine, known_peak, open_share
-from velodrome.resources.packing import kind_of, packed
+from velodrome.resources.packing import kind_of, packed, sharing
 from velodrome.resources.ray_plan import RayPlan
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.share import Share, WholeShare
@@ -113,12 +113,14 @@ class Crew(NamedTuple):
 
 @contextmanager
 def executor_for(
-    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False
+    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False,
+    space: Space | None = None,
 ) -> Iterator[Crew]:
     """The executor that the options name, on the study's share of the machine; both are gone at the end.
 
     Where others use all of the machine, it waits for a first slot; with ``progress`` True it says so on stderr.
-    A sampler that learns from results gets no trials queued ahead of them.
+    A sampler that learns from results gets no trials queued ahead of them. A space that the objective is given, and
+    does not declare itself, is a part of what its trials' memory depends on (``packing``).
     """
     if options.executor not in EXECUTORS:
         raise UsageError(
@@ -131,22 +133,36 @@ def executor_for(
                          f"{options.executor}", allowed="an address with --executor ray")
     crew = (
         _on_ray(source, options, prefetch) if options.executor == "ray"
-        else _on_this_machine(source, options, prefetch, name, show=progress is True)
+        else _on_this_machine(source, options, prefetch, name, _kind(source, space), show=progress is True)
     )
     try:
         yield crew
     finally:
         crew.runner.close()
-        if (peak_bytes := crew.runner.gpu_peak_bytes) and (code := source.code()):
-            crew.share.note_peak(kind_of(code), peak_bytes)
+        if peak_bytes := crew.runner.gpu_peak_bytes:
+            crew.share.note_peak(_kind(source, space), peak_bytes)
         crew.share.close()
 
 
-def _on_this_machine(source: ObjectiveSource, options: Options, prefetch: int, name: str, *, show: bool) -> Crew:
+def _kind(source: ObjectiveSource, space: Space | None) -> str:
+    """The kind of the study's trials, as far as GPU memory goes."""
+    return kind_of(source.code(), None if space is None else space.to_json())
+
+
+def _on_this_machine(
+    source: ObjectiveSource, options: Options, prefetch: int, name: str, kind: str, *, show: bool
+) -> Crew:
     """Workers on the study's share of this machine; waits until there is a place for the first."""
     machine = find_machine()
-    planned = _with_threads(_plan(source, options, machine), options)
-    share, note = open_share(machine, planned, name, options.priority, options.threads)
+    request = _request(source, options, machine)
+    peak_bytes = None
+    fills = options.fuse != OFF and b"TrainingJob" in source.code()  # a GPU with one worker, that trains many together
+    if options.executor == "process" and options.workers is None and request.gpu_millis == AUTO_GPU and not fills:
+        peak_bytes = known_peak(machine, kind) or 0
+    planned = _with_threads(_plan(machine, request, options, peak_bytes), options)
+    share, note = open_share(
+        machine, planned, name, options.priority, options.threads, gpu_peak_bytes=peak_bytes
+    )
     try:
         slots, few = _first_slots(share, len(planned.slots), show=show)
         reasons = (*planned.reasons, *_choices(slots[0], planned, options), *filter(None, (few, note)))
@@ -202,31 +218,24 @@ def _first_slots(share: Share, wanted: int, *, show: bool) -> tuple[tuple[Slot, 
     return grant.slots, "" if num >= wanted else f"{num} of {wanted} to begin with: {grant.waiting}"
 
 
-def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
-    """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
-    inventory, request = machine.inventory, ResourceRequest.parse(options.resources, machine.custom)
-    if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
-        request = replace(request, gpu_millis=AUTO_GPU)
-    if options.executor != "inline":
-        may_fuse = options.fuse != OFF and b"TrainingJob" in source.code()  # then one worker fills a GPU
-        request, why = (request, ()) if may_fuse else _packed(source, machine, request, options.workers)
-        planned = plan(inventory, request, options.workers)
-        return replace(planned, reasons=why + planned.reasons)
-    planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
-    return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+def _request(source: ObjectiveSource, options: Options, machine: Machine) -> ResourceRequest:
+    """What a trial asks for. An objective that imports torch gets GPUs where there are some and nothing is said."""
+    request = ResourceRequest.parse(options.resources, machine.custom)
+    if machine.inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
+        return replace(request, gpu_millis=AUTO_GPU)
+    return request
 
 
-def _packed(
-    source: ObjectiveSource, machine: Machine, request: ResourceRequest, workers: int | None
-) -> tuple[ResourceRequest, tuple[str, ...]]:
-    """The request with as small a part of a GPU as trials of this kind were seen to need, where it is not said."""
-    code = source.code() if request.gpu_millis == AUTO_GPU and workers is None and machine.inventory.gpus else b""
-    peak_bytes = known_peak(machine, kind_of(code)) if code else None
+def _plan(machine: Machine, request: ResourceRequest, options: Options, peak_bytes: int | None) -> Plan:
+    """What each worker may use; with as small a part of a GPU as such trials were seen to need, where that is known."""
+    if options.executor == "inline":
+        planned = plan(machine.inventory, request, 1 if options.workers is None else min(options.workers, 1))
+        return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+    if not peak_bytes:
+        return plan(machine.inventory, request, options.workers)
     part = packed(replace(request, gpu_millis=1000), machine.inventory.gpus, peak_bytes)
-    if not peak_bytes or part.gpu_millis == 1000:
-        return request, ()
-    seen = f"trials of this objective were seen to use {format_bytes(peak_bytes)} of a GPU's memory"
-    return part, (f"{seen}: {1000 // part.gpu_millis} share a GPU (gpu=1 for one each)",)
+    planned = plan(machine.inventory, part)
+    return replace(planned, reasons=(sharing(peak_bytes, part), *planned.reasons))
 
 
 def _with_threads(planned: _Planned, options: Options) -> _Planned:

@@ -390,7 +390,7 @@ class Shared:
         self._allowances = list(allowances)
         self.asked: list[tuple[int, int]] = []
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         self.asked.append((len(held), wanted))
         return self._allowances.pop(0) if len(self._allowances) > 1 else self._allowances[0]
 

@@ -29,7 +29,7 @@ from velodrome.trials.policy import Policy
 from velodrome.trials.retention import Saved
 from velodrome.trials.simulated_executor import Costs, Curve, SimulatedExecutor
 from velodrome.trials.table import TrialTable
-from velodrome.types import Action, Decision, Goal, TrialState
+from velodrome.types import Action, Decision, Failure, FailureClass, Goal, TrialState
 
 SPACE = Space(x=velo.Float(0.0, 1.0), pace=velo.Float(0.5, 2.0))
 GOAL = Goal.parse("minimize loss")
@@ -415,6 +415,34 @@ def test_population_based_training_keeps_an_exact_lineage() -> None:
         assert min(steps) == origin["step"] + 1
         assert json.loads(log.attrs[trial_id(1, number), "parent"]) == origin
     assert [d.action for d in log.decisions].count("fork") == len(children)
+
+
+def test_a_member_that_fails_is_replaced_from_one_of_the_best() -> None:
+    log, clock, failed = MemoryLog(), FakeClock(0.0), [1, 3]
+
+    class Failing(SimulatedExecutor):
+        """Two members fail in their fifth step."""
+
+        def _step(self, run: Any) -> None:
+            if run.done == 4 and run.job.number in failed:
+                failed.remove(run.job.number)
+                self._leave(run)
+                assert self._host is not None
+                self._host.happened(ev.Failed(run.job.number, Failure(FailureClass.USER, "broken").to_json()))
+            else:
+                super()._step(run)
+
+    controller = a_controller("pbt:population=4,interval=2", log, clock)
+    context = StudyContext("s", GOAL.metrics, True, "", pauses=True)
+    Manager(controller, Failing(Bowls(), clock, 2, costs=Costs(suggest_s=0.0)), context, target=12).run()
+    counts = controller.table.counts
+    assert (counts[TrialState.FAILED], counts[TrialState.COMPLETED]) == (2, 4), "the population is whole at the end"
+    forks = [row for row in log.decisions if row.action == "fork" and "failed or ended itself" in row.reason]
+    assert len(forks) == 2
+    again = a_controller("pbt:population=4,interval=2", MemoryLog(), FakeClock())
+    again.replay(iter(stored(log)))
+    assert again.table.counts == counts
+    check_curves(log)
 
 
 def test_a_simulation_without_checkpoints_stops_trials() -> None:

@@ -152,6 +152,53 @@ class TestProcessExecutor(QueueingContract):
             running.run(0)
             assert running.host.printed(0) == "before\n"
 
+    # --- GPUs, with a stand-in for torch
+
+    def test_what_a_trial_needs_of_a_gpu_is_known_after_a_few_reports_and_too_small_a_part_is_no_failure(
+        self, tmp_path: Path
+    ) -> None:
+        body = """
+            import sys, time, types
+            if "torch" not in sys.modules:
+                cuda = types.SimpleNamespace(
+                    is_initialized=lambda: True, is_available=lambda: True, device_count=lambda: 1,
+                    max_memory_reserved=lambda device: 3 << 30, empty_cache=lambda: None,
+                    get_device_properties=lambda device: types.SimpleNamespace(total_memory=16 << 30))
+                sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, manual_seed=lambda seed: None)
+            if trial.number == 1:
+                raise RuntimeError("CUDA out of memory")
+            for step in range(4):
+                trial.report(step, score=0)
+            while not trial.should_stop:
+                time.sleep(0.01)
+            return 1.0
+        """
+        part = {"device": "cuda", "label": "cuda:0", "gpu_memory_part": 0.25, "may_grow": True}
+        with self.running(tmp_path, body, **part) as running:  # type: ignore[arg-type]  # a slot's fields
+            running.launch(0)
+            running.until(lambda: running.executor.gpu_peak_bytes > 0)
+            assert running.executor.gpu_peak_bytes == (3 << 30) + (512 << 20), "while it runs"
+            running.executor.stop(0, "enough")
+            running.until(lambda: any(isinstance(e, Returned) for e in running.host.of(0)))
+            preempted = running.run(1)
+            assert isinstance(preempted, Preempted)
+            assert "its part of the GPU, 4 GiB, was too small" in preempted.reason
+            assert running.executor.gpu_peak_bytes == 8 << 30
+
+    def test_a_slot_that_changes_gets_its_worker_when_the_one_before_is_gone(self, tmp_path: Path) -> None:
+        body = "import os, time\ntrial.report(0, score=os.getpid())\nwhile not trial.should_stop: time.sleep(0.01)"
+        with self.running(tmp_path, body) as running:
+            executor = running.executor
+            assert isinstance(executor, ProcessExecutor)
+            running.launch(0)
+            running.until(lambda: bool(running.host.of(0)))
+            executor.resize([Slot(0, threads=2), Slot(1)], "more room", 1e9, 30.0)
+            running.until(lambda: executor.room() == 1)
+            assert [(slot.index, slot.threads) for slot in executor.held()] == [(0, 1), (1, 1)]
+            executor.stop(0, "enough")
+            running.until(lambda: executor.room() == 2)
+            assert sorted((slot.index, slot.threads) for slot in executor.held()) == [(0, 2), (1, 1)]
+
     # --- deaths
 
     @pytest.mark.parametrize(("body", "kind", "words", "code"), [

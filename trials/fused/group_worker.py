@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
-from velodrome.resources.packing import measured_peak
 from velodrome.resources.slots import Slot
 from velodrome.trials import failures, wire
 from velodrome.trials.context import Trial
@@ -28,9 +27,9 @@ from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.fused import partition
 from velodrome.trials.fused.alone import new_model
 from velodrome.trials.fused.fused import Fused
+from velodrome.trials.fused.group import Group, Newcomer, Seat
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.solo import Solo
-from velodrome.trials.group import Group, Newcomer, Seat
 from velodrome.trials.job_objective import SaveTimer, member_of
 from velodrome.trials.running import Ending, ending_by, seed_libraries, settled
 from velodrome.trials.training_job import TrainingJob
@@ -177,8 +176,6 @@ class GroupWorker:
             self._say_end(group.seats.pop(number), ending)
         if not group.seats:
             self._groups.remove(group)
-        if left and self._slot.device == "cuda" and (peak_bytes := measured_peak()):
-            self._link.tell((wire.GPU_PEAK, peak_bytes))
         self._announce_output(group)
 
     def _foresee(self, ends: Iterable[tuple[int, bool]]) -> None:
