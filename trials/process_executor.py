@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from velodrome.errors import ObjectiveError, SpaceError
+from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
 from velodrome.trials import exits, wire
+from velodrome.trials.company import Company, death_of
 from velodrome.trials.events import (
     EVENTS,
     AttrSet,
@@ -19,9 +21,7 @@ from velodrome.trials.events import (
     Event,
     Failed,
     GivenBack,
-    Lost,
     Noted,
-    Preempted,
     Reported,
     Restored,
 )
@@ -30,13 +30,19 @@ from velodrome.trials.failed_starts import FailedStarts
 from velodrome.trials.fusing import Choice, not_measured
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
 from velodrome.trials.preemption import LAST_CALL, Departure, Step
+from velodrome.trials.questions import QUESTIONS, answer
 from velodrome.trials.queue_depth import QueueDepth
 from velodrome.trials.wire import Message
 from velodrome.trials.worker_handle import WorkerHandle
 from velodrome.trials.worker_pool import WorkerPool
-from velodrome.types import Failure, FailureClass, Params
+from velodrome.types import FailureClass, Params
 
 _OOM_LOOK_EVERY_S = 1.0
+_EVENTS: dict[int, type[Any]] = {
+    wire.REPORTED: Reported, wire.ATTR_SET: AttrSet, wire.CHECKPOINTED: Checkpointed, wire.RESTORED: Restored,
+    wire.NOTED: Noted,
+}
+"""Messages that are events, field by field."""
 
 
 class ProcessExecutor:
@@ -61,9 +67,7 @@ class ProcessExecutor:
         self._info: ObjectiveInfo | None = None
         self._host: Host | None = None
         self._running_at: dict[int, WorkerHandle] = {}
-        self._group_size = 1
-        self._apart: dict[int, str] = {}
-        """Trials that are not to be trained together with others, and why."""
+        self._company = Company()
         self._choice: Choice | None = None
         self._oom_kills, self._oom_looked_at = 0, 0.0
 
@@ -89,7 +93,7 @@ class ProcessExecutor:
     def open(self, host: Host, context: StudyContext) -> None:
         """Tells the first worker of the study, and starts the others."""
         assert self._pool is not None
-        self._host, self._group_size = host, context.group_size
+        self._host, self._company = host, Company(context.group_size)
         self._pool.open(context)
 
     def room(self) -> int:
@@ -100,8 +104,7 @@ class ProcessExecutor:
     def launch(self, job: Job) -> tuple[str, str]:
         """Queues the trial for the least busy worker; it goes out with the next ``poll``."""
         worker = min((w for w in self._workers if w.takes_jobs), key=lambda w: len(w.jobs))
-        if (reason := self._apart.get(job.number)) is not None:
-            job = job._replace(apart=reason)
+        job = self._company.placed(job)
         worker.jobs[job.number] = (job, self._oom_kills)
         self._running_at[job.number] = worker
         worker.wire.queue([(wire.JOB, *job)])
@@ -128,7 +131,7 @@ class ProcessExecutor:
         if worker is not None and number in worker.running and not worker.retiring:
             worker.last_words[number] = event
             if len(worker.running) > 1:
-                self._apart[number] = "it was silent for too long beside others"
+                self._company.part([number], "it was silent for too long beside others")
             self._kill(worker)
 
     def held(self) -> list[Slot]:
@@ -194,7 +197,7 @@ class ProcessExecutor:
     @property
     def depth(self) -> int:
         """How many trials a worker may hold: as many as it trains together, or by how long they take."""
-        return self._group_size if self._group_size > 1 else self._depth.value
+        return self._company.size or self._depth.value
 
     @property
     def launcher_pid(self) -> int:
@@ -208,34 +211,18 @@ class ProcessExecutor:
     # --- what arrives
 
     def _take(self, worker: WorkerHandle, message: Message) -> None:
-        host = self._host
-        match message[0]:
-            case wire.REPORTED if host is not None:
-                host.happened(Reported(message[1], message[2], message[3]))
+        host, kind = self._host, message[0]
+        if host is not None and kind in _EVENTS:
+            host.happened(_EVENTS[kind](*message[1:]))
+            return
+        match kind:
             case wire.DONE:
                 self._done(worker, *message[1:])
-            case wire.ATTR_SET if host is not None:
-                host.happened(AttrSet(*message[1:]))
-            case wire.CHECKPOINTED if host is not None:
-                host.happened(Checkpointed(*message[1:]))
-            case wire.RESTORED if host is not None:
-                host.happened(Restored(*message[1:]))
-            case wire.NOTED if host is not None:
-                host.happened(Noted(*message[1:]))
             case wire.OUTPUT if host is not None:
                 _, number, attempt, start, end = message
                 host.output(number, attempt, worker.log_path, start, end)
-            case wire.ASK_STOP if host is not None:
-                self._answer(worker, (wire.ANSWER, host.should_stop(message[1])))
-            case wire.ASK_PAUSE if host is not None:
-                self._answer(worker, (wire.ANSWER, host.should_pause(message[1])))
-            case wire.ASK_SAVE if host is not None:
-                self._answer(worker, (wire.ANSWER, host.should_save(message[1], at_end=message[2])))
-            case wire.ASK_VERDICTS if host is not None:
-                verdicts = [(host.should_stop(n), host.should_save(n, at_end=at_end)) for n, at_end in message[1]]
-                self._answer(worker, (wire.ANSWER, verdicts))
-            case wire.ASK_PARAM if host is not None:
-                self._answer(worker, self._suggested(host, *message[1:]))
+            case question if host is not None and question in QUESTIONS:
+                self._answer(worker, answer(host, message))
             case wire.UNSTARTED:
                 self._hand_back(worker, message[1])
             case wire.BEGUN:
@@ -276,33 +263,22 @@ class ProcessExecutor:
         """The worker's present trial takes long: what waits behind it can run elsewhere."""
         self._depth.takes_long()
         for number in numbers:
-            self._leaves(worker, number)
-            if self._host is not None:
-                self._host.happened(GivenBack(number, ran=False))
+            self._ended(worker, number, GivenBack(number, ran=False))
 
     def _broken_up(self, worker: WorkerHandle, numbers: tuple[int, ...], size: int, reason: str) -> None:
         """Trials failed together, and whose fault it was is not known; where memory ran out, they were too many."""
         if size > 1:
-            self._group_size = min(self._group_size, size)
+            self._company.shrink(size)
             worker.retiring = True  # what filled the memory may still be held by a library's cache
             self._kill(worker)
+        else:
+            self._company.part(numbers, reason)
         for number in numbers:
-            self._leaves(worker, number)
-            if size == 1:
-                self._apart[number] = reason
-            if self._host is not None:
-                self._host.happened(GivenBack(number, True, reason))
+            self._ended(worker, number, GivenBack(number, True, reason))
 
     def _leaves(self, worker: WorkerHandle, number: int) -> None:
         worker.finish(number)
         del self._running_at[number]
-
-    @staticmethod
-    def _suggested(host: Host, number: int, name: str, domain: dict[str, object]) -> Message:
-        try:
-            return (wire.ANSWER, host.suggest(number, name, domain))
-        except SpaceError as error:
-            return (wire.REFUSAL, error.what, error.given, error.allowed, error.hint)
 
     def _answer(self, worker: WorkerHandle, answer: Message) -> None:
         assert self._pool is not None
@@ -341,27 +317,11 @@ class ProcessExecutor:
         if self._info is not None and self._host is None:
             self._choice = not_measured("the process that measured was ended")
         running = () if worker.retiring else worker.running
-        how: Failure | str = "the process that starts workers was ended from outside"
-        if running and status is not None:
-            how = exits.of_exit(status, dump, tail, self._oom_kills > worker.jobs[running[0]][1])
+        death = death_of(worker, status, dump, tail, self._oom_kills) if running else ""
+        for number, event in [(n, self._company.verdict(worker, n, death)) for n in running]:
+            self._ended(worker, number, event)
         for number in list(worker.jobs):
-            was_begun = GivenBack(number, ran=number in worker.begun)
-            self._ended(number, self._verdict(worker, number, how) if number in running else was_begun)
-
-    def _verdict(self, worker: WorkerHandle, number: int, how: Failure | str) -> Event:
-        """What a worker's death means for a trial that it ran, given how the process ended."""
-        if (word := worker.last_words.get(number)) is not None:
-            return word
-        if worker.departure is not None and number in worker.departure.numbers:
-            return Preempted(number, worker.departure.reason)
-        if worker.last_words:
-            return Lost(number, f"trial {next(iter(worker.last_words))}, beside it in the process, was ended")
-        if isinstance(how, str):
-            return Lost(number, how)
-        if len(worker.running) == 1:
-            return Failed(number, how.to_json())
-        self._apart[number] = f"the process that {len(worker.running)} trials shared with it: {how.message}"
-        return Lost(number, self._apart[number])
+            self._ended(worker, number, GivenBack(number, ran=number in worker.begun))
 
     def _settle_output(self, worker: WorkerHandle) -> None:
         """Says where the output of trials lies whose worker can't say it any more."""
@@ -370,9 +330,9 @@ class ProcessExecutor:
             if size > (start := worker.output_start(number)) and self._host is not None:
                 self._host.output(number, worker.jobs[number][0].attempt, worker.log_path, start, size)
 
-    def _ended(self, number: int, event: Event) -> None:
-        """A trial ended with its worker."""
-        del self._running_at[number]
+    def _ended(self, worker: WorkerHandle, number: int, event: Event) -> None:
+        """A trial has left its worker, and no word of its own comes."""
+        self._leaves(worker, number)
         if self._host is not None:
             self._host.happened(event)
 
