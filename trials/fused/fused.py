@@ -16,7 +16,7 @@ from velodrome.trials.fused.dropout import Site
 from velodrome.trials.fused.glance import glance, sites_of
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.order import Order
-from velodrome.trials.fused.programs import Inputs, Programs
+from velodrome.trials.fused.programs import CantFuse, Inputs, Programs
 from velodrome.trials.fused.row_optimizers import RowOptimizer
 from velodrome.trials.fused.rows import Layout, Shapes, corner, read, stacked, write
 from velodrome.trials.fused.structure import shapes_of
@@ -78,6 +78,7 @@ class Fused:
     ) -> None:
         self.job, self._device, self._dtype = job, device, dtype
         self.data = job.dataset(device, dtype)
+        self._recorders: dict[str, Programs] = {}
         self._build([self._fresh(member) for member in members])
 
     @property
@@ -104,15 +105,17 @@ class Fused:
         with torch.no_grad():
             for start in range(0, self.data.num_validation, EVALUATION_BATCH):
                 batch = tuple(part[start : start + EVALUATION_BATCH] for part in self.data.validation)
-                for name, found in self._metrics(batch).items():
-                    sums[name] = sums[name] + found if name in sums else found
+                for name, total in self._metrics(batch).items():
+                    sums[name] = sums[name] + total if name in sums else total
         figures = {name: (total / self.data.num_validation).tolist() for name, total in sums.items()}
-        if self._loss_steps.all():
-            figures["train_loss"] = (self._loss_sum / torch.from_numpy(self._loss_steps).to(self._loss_sum)).tolist()
-        return {
-            row.member.number: {name: values[k] for name, values in figures.items()}
-            for k, row in enumerate(self._rows) if not row.is_out
-        }
+        losses = self._loss_sum.tolist()
+        found: dict[int, dict[str, float]] = {}
+        for k, row in enumerate(self._rows):
+            if not row.is_out:
+                own = found[row.member.number] = {name: values[k] for name, values in figures.items()}
+                if self._loss_steps[k]:
+                    own["train_loss"] = losses[k] / int(self._loss_steps[k])
+        return found
 
     def diverged(self) -> dict[int, str]:
         """Members whose training has left the finite numbers, and what ``Alone.diverged`` says."""
@@ -223,8 +226,15 @@ class Fused:
         self._own = self._own_part(layout) if layout.is_padded else None
         self._values = self._differing(dtype)
         self._masks = self._width_masks(layout) if layout.is_padded else {}
-        common = {name: value for name, value in rows[0].member.params.items() if name not in self._values}
-        self._recorder = Programs(self.job, rows[0].model, common)
+        self._recorder = self._recorder_for(rows[0])
+
+    def _recorder_for(self, row: _Row) -> Programs:
+        """The recorder of programs: the one that is there, unless it was for other parameters that members share."""
+        common = {name: value for name, value in row.member.params.items() if name not in self._values}
+        read = repr([common.get(name) for name in self._params_read])
+        if read not in self._recorders:
+            self._recorders = {read: Programs(self.job, row.model, common)}
+        return self._recorders[read]
 
     def _look_at(self, row: _Row, state: MemberState) -> None:
         """Finds out what the loss uses, from one member that stands for all."""
@@ -242,9 +252,11 @@ class Fused:
         """Numbers that the loss reads and that are not the same for all members, ``[K]``, by name."""
         found = {}
         for name in self._params_read:
-            values = [row.member.params.get(name, 0.0) for row in self._rows]
+            values = [row.member.params.get(name) for row in self._rows]
             if any(value != values[0] for value in values):
-                found[name] = torch.tensor([float(value) for value in values], dtype=dtype, device=self._device)
+                if not all(isinstance(value, int | float) for value in values):
+                    raise CantFuse(f"the loss reads {name!r}, which is not a number for all members")
+                found[name] = torch.tensor(values, dtype=dtype, device=self._device)
         return found
 
     def _own_part(self, layout: Layout) -> Tensor:

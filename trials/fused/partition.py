@@ -29,6 +29,9 @@ _WIDEST = 4
 _SAMPLE = 6
 """So many members are tried, of different kinds."""
 
+_MAX_KNOWN = 1024
+"""Of so many members it is kept what they are compared by."""
+
 _TOLERANCE = 1e-3
 """Of the largest gradient of a tensor, and of a metric: far above rounding, far below a mistake."""
 
@@ -52,48 +55,89 @@ class _Candidate:
 
     member: Member
     structure: Hashable
-    numbers: Hashable
+    numbers: tuple[Hashable, ...]
     batch_size: int
     problem: str
 
 
+class _Known:
+    """What was found out about a job before, so that members who come later are placed at once."""
+
+    def __init__(self) -> None:
+        self.problems: dict[Hashable, str] = {}
+        self._candidates: dict[int, _Candidate] = {}
+
+    def candidate(self, job: TrainingJob, member: Member) -> _Candidate:
+        """What a member is compared by."""
+        found = self._candidates.get(member.number)
+        if found is None or found.member != member:
+            if len(self._candidates) >= _MAX_KNOWN:
+                self._candidates.clear()
+            found = self._candidates[member.number] = _candidate(job, member)
+        return found
+
+
 def partition(job: TrainingJob, members: Sequence[Member], device: str = "cpu") -> list[Group]:
     """The groups, in the order of their first members; those with a reason train each member alone."""
-    candidates = [_candidate(job, member) for member in members]
+    known: _Known = job.__dict__.setdefault("_partitioned", _Known())
+    candidates = [known.candidate(job, member) for member in members]
     groups: list[Group] = []
     for same in _split(candidates, lambda c: (c.problem, c.structure)):
         if same[0].problem:
             groups.append(_group(same, same[0].problem))
             continue
-        seen = _glance(job, same[0].member, device)
+        try:
+            seen = _glance(job, same[0].member, device)
+        except Exception as error:
+            groups.append(_group(same, _failure(error)))
+            continue
         for alike in _split(same, lambda c, seen=seen: _read(c, seen)):  # type: ignore[misc]  # bound at once
             for near in _by_batch_size(alike):
-                groups += _tried(job, near, seen, device)
+                groups += _tried(job, near, seen, device, known)
     first = {member.number: place for place, member in enumerate(members)}
     return sorted(groups, key=lambda group: first[group.members[0].number])
 
 
 def _candidate(job: TrainingJob, member: Member) -> _Candidate:
-    model = new_model(job, member, "cpu", None)
-    kind = type(job.optimizer(member.params)).__name__
-    length = length_of(job, member.params, job.dataset().num_train)
+    try:
+        model = new_model(job, member, "cpu", None)
+        kind = type(job.optimizer(member.params)).__name__
+        length = length_of(job, member.params, job.dataset().num_train)
+    except Exception as error:
+        return _Candidate(member, None, (), 0, _failure(error))
     return _Candidate(
         member, (kind, structure_of(model)), numbers_of(model), length.batch_size, unsupported(model)
     )
 
 
-def _tried(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str) -> list[Group]:
+def _failure(error: Exception) -> str:
+    """That the job's own code raises: alone, the trial fails with it as any other would."""
+    return f"the job raises {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _tried(
+    job: TrainingJob, those: list[_Candidate], seen: Glance, device: str, known: _Known
+) -> list[Group]:
     """The candidates as one group if that works, parted if that does, else with the reason why not."""
-    problem = _problem(job, those, seen, device)
+    problem = _problem(job, those, seen, device, known)
     if not problem:
         return [_group(those)]
     parts = _split(those, lambda c: _all_numbers(c, seen))
-    if len(parts) in (1, len(those)) or _problem(job, parts[0], seen, device):
+    if len(parts) in (1, len(those)) or _problem(job, parts[0], seen, device, known):
         return [_group(those, problem)]
-    return [group for part in parts for group in _tried(job, part, seen, device)]
+    return [_group(part) for part in parts]
 
 
-def _problem(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str) -> str:
+def _problem(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str, known: _Known) -> str:
+    """Why these are not to be fused; tried once for members of a structure that differ in the same respects."""
+    differences = tuple(len({*column}) > 1 for column in zip(*(_all_numbers(c, seen) for c in those), strict=True))
+    key = those[0].structure, _read(those[0], seen), differences
+    if key not in known.problems:
+        known.problems[key] = _try(job, those, seen, device)
+    return known.problems[key]
+
+
+def _try(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str) -> str:
     """Why these are not to be fused; empty where a sample of them has the same numbers as alone."""
     kinds = [same[0] for same in _split(those, lambda c: _all_numbers(c, seen))]
     sample = [c.member for c in [*kinds[:: max(1, len(kinds) // _SAMPLE)], *those[1:2]]]
@@ -148,11 +192,11 @@ def _read(candidate: _Candidate, seen: Glance) -> Hashable:
     return texts, None if seen.is_per_sample else candidate.batch_size
 
 
-def _all_numbers(candidate: _Candidate, seen: Glance) -> Hashable:
-    """All that may differ within a group."""
+def _all_numbers(candidate: _Candidate, seen: Glance) -> tuple[Hashable, ...]:
+    """All that may differ within a group, by respects."""
     params = candidate.member.params
     values = tuple((name, params.get(name)) for name in seen.params_read if _is_number(params.get(name)))
-    return candidate.numbers, values, candidate.batch_size
+    return (*candidate.numbers, values, candidate.batch_size)
 
 
 def _by_batch_size(those: list[_Candidate]) -> list[list[_Candidate]]:

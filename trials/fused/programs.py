@@ -65,6 +65,10 @@ class Inputs:
         """All of them, in order."""
         return [tensor for f in fields(self) for tensor in getattr(self, f.name).values()]
 
+    def named(self) -> list[tuple[str, Tensor]]:
+        """All of them with their places."""
+        return [(f"{f.name}.{name}", t) for f in fields(self) for name, t in getattr(self, f.name).items()]
+
     def to_dict(self) -> dict[str, dict[str, Tensor]]:
         """All of them, by field."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -83,9 +87,13 @@ class Programs:
         self._job = job
         self._loss = JobModule(job, unroll(copy.deepcopy(model)))
         self._common = dict(common)
+        self._kept: dict[Any, Program] = {}
+        self._metric_names: list[str] = []
 
     def gradient(self, inputs: Inputs) -> tuple[tuple[Tensor, ...], Program]:
         """The losses ``[K]``, then the gradients by ``weights``, ``[K, ...]``; and the program for more of them.
+
+        Programs are kept: for inputs of the same shapes as before there is nothing to record.
 
         Raises:
             CantFuse: If it can't be recorded.
@@ -102,7 +110,7 @@ class Programs:
                 found = torch.autograd.grad([losses], list(given["weights"].values()), [ones.to(losses.dtype)])
             return [losses.detach(), *found]
 
-        return self._recorded(gradients, inputs)
+        return self._recorded("gradient", gradients, inputs)
 
     def metrics(self, inputs: Inputs) -> tuple[dict[str, Tensor], Callable[..., dict[str, Tensor]]]:
         """The sums of the metrics over a batch that all members see, ``[K]``, by name; and a function for more.
@@ -121,10 +129,21 @@ class Programs:
             return list(found.values())
 
         with torch.no_grad():
-            found, program = self._recorded(sums, inputs)
+            found, program = self._recorded("metrics", sums, inputs)
+        names = self._metric_names = names or self._metric_names
         return dict(zip(names, found, strict=True)), lambda *tensors: dict(zip(names, program(*tensors), strict=True))
 
     def _recorded(
+        self, what: str, function: Callable[..., list[Tensor]], inputs: Inputs
+    ) -> tuple[tuple[Tensor, ...], Program]:
+        """The results of a function and the program for more of them, which is kept."""
+        key = what, *((name, t.shape, t.stride(), t.dtype) for name, t in inputs.named())
+        if key in self._kept:
+            return self._kept[key](*inputs.tensors()), self._kept[key]
+        results, self._kept[key] = self._record(function, inputs)
+        return results, self._kept[key]
+
+    def _record(
         self, function: Callable[..., list[Tensor]], inputs: Inputs
     ) -> tuple[tuple[Tensor, ...], Program]:
         with _where(self._loss.model) as place:

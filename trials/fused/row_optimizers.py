@@ -7,6 +7,7 @@ done by tensor operations on all rows at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -16,15 +17,7 @@ from torch import Tensor
 
 from velodrome.trials.optimizers import SGD, Adam, AdamW, OptimizerSpec, RMSprop, rate_at
 
-_SLOTS: dict[type[Any], tuple[str, ...]] = {
-    SGD: ("momentum_buffer",), Adam: ("exp_avg", "exp_avg_sq"), AdamW: ("exp_avg", "exp_avg_sq"),
-    RMSprop: ("square_avg", "momentum_buffer"),
-}
-
-
-def slots_of(spec: OptimizerSpec) -> tuple[str, ...]:
-    """The names of what an optimiser of that class keeps for each parameter, as in ``torch.optim``."""
-    return _SLOTS[type(spec)]
+Table = np.ndarray[Any, Any]
 
 
 class RowOptimizer:
@@ -39,11 +32,12 @@ class RowOptimizer:
     def __init__(self, specs: Sequence[OptimizerSpec], num_steps: Sequence[int], rows: Tensor) -> None:
         self._specs, self._num_steps = list(specs), list(num_steps)
         self._rows = rows
-        self.slots = {name: torch.zeros_like(rows) for name in slots_of(specs[0])}
+        self._arithmetic = ARITHMETIC[type(specs[0])]
+        self._is_compiled = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+        self.slots = {name: torch.zeros_like(rows) for name in self._arithmetic.slots}
         self._settings = np.array([_settings_of(spec) for spec in specs])
         self._clip = np.array([spec.clip_norm for spec in specs])
         self._scheduled = [row for row, spec in enumerate(specs) if spec.schedule is not None]
-        self._update = _UPDATES[type(specs[0])]
         self._ones = torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
         self._limits = torch.from_numpy(np.where(self._clip > 0, self._clip, np.inf)).to(rows)
 
@@ -55,7 +49,12 @@ class RowOptimizer:
         if self._clip.any():
             norms = torch.linalg.vector_norm(gradient, dim=1)
             scale = (self._limits / (norms + 1e-6)).clamp_(max=1.0)
-        self._update(self._rows, gradient, list(self.slots.values()), scale, self._settings, steps + 1)
+        table = torch.from_numpy(self._arithmetic.table(self._settings, steps + 1)).to(self._rows).contiguous()
+        tensors = (self._rows, gradient, *self.slots.values(), scale, table)
+        if self._is_compiled:
+            self._arithmetic.kernel(*(tensor.numpy() for tensor in tensors))
+        else:
+            self._arithmetic.by_tensors(*tensors)
 
 
 def _settings_of(spec: OptimizerSpec) -> tuple[float, ...]:
@@ -69,73 +68,42 @@ def _settings_of(spec: OptimizerSpec) -> tuple[float, ...]:
             return spec.lr, spec.weight_decay, spec.beta1, spec.beta2, spec.eps, float(type(spec) is AdamW)
 
 
-def _adam(
-    rows: Tensor, gradient: Tensor, slots: list[Tensor], scale: Tensor, settings: np.ndarray[Any, Any],
-    steps: np.ndarray[Any, Any],
-) -> None:
+def _adam_table(settings: Table, steps: Table) -> Table:
     lr, decay, beta1, beta2, eps, decoupled = settings.T
     first, second = 1.0 - beta1**steps, np.sqrt(1.0 - beta2**steps)
-    table = np.stack([
+    return np.stack([
         np.where(decoupled > 0, 1.0 - lr * decay, 1.0), np.where(decoupled > 0, 0.0, decay), 1.0 - beta1, beta2,
         1.0 - beta2, lr / first, 1.0 / second, eps,
     ])
-    if rows.device.type == "cpu":
-        _adam_kernel(*_arrays(rows, gradient, *slots, scale), table.astype(_kind(rows)))
-        return
-    shrink, decay_, weight1, beta2_, weight2, size, by_second, eps_ = _columns(table, rows)
-    exp_avg, exp_avg_sq = slots
+
+
+def _adam(rows: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, scale: Tensor, table: Tensor) -> None:
+    shrink, decay, weight1, beta2, weight2, size, by_second, eps = table.unsqueeze(-1).unbind(0)
     rows.mul_(shrink)
-    gradient = gradient * scale[:, None] + decay_ * rows
-    exp_avg.lerp_(gradient, weight1.expand_as(gradient))
-    exp_avg_sq.mul_(beta2_).addcmul_(gradient * gradient, weight2)
-    rows.sub_(exp_avg * size / (exp_avg_sq.sqrt() * by_second + eps_))
-
-
-def _sgd(
-    rows: Tensor, gradient: Tensor, slots: list[Tensor], scale: Tensor, settings: np.ndarray[Any, Any],
-    steps: np.ndarray[Any, Any],
-) -> None:
-    table = settings.T
-    if rows.device.type == "cpu":
-        _sgd_kernel(*_arrays(rows, gradient, *slots, scale), table.astype(_kind(rows)))
-        return
-    lr, decay, momentum, nesterov = _columns(table, rows)
     gradient = gradient * scale[:, None] + decay * rows
-    buffer = slots[0].mul_(momentum).add_(gradient)
+    exp_avg.add_(weight1 * (gradient - exp_avg))
+    exp_avg_sq.mul_(beta2).add_(weight2 * (gradient * gradient))
+    rows.sub_(size * exp_avg / (exp_avg_sq.sqrt() * by_second + eps))
+
+
+def _sgd(rows: Tensor, gradient: Tensor, buffer: Tensor, scale: Tensor, table: Tensor) -> None:
+    lr, decay, momentum, nesterov = table.unsqueeze(-1).unbind(0)
+    gradient = gradient * scale[:, None] + decay * rows
+    buffer.mul_(momentum).add_(gradient)
     rows.sub_(lr * torch.where(nesterov > 0, gradient + momentum * buffer, buffer))
 
 
-def _rmsprop(
-    rows: Tensor, gradient: Tensor, slots: list[Tensor], scale: Tensor, settings: np.ndarray[Any, Any],
-    steps: np.ndarray[Any, Any],
-) -> None:
+def _rmsprop_table(settings: Table, steps: Table) -> Table:
     lr, decay, momentum, alpha, eps = settings.T
-    table = np.stack([lr, decay, momentum, alpha, 1.0 - alpha, eps])
-    if rows.device.type == "cpu":
-        _rmsprop_kernel(*_arrays(rows, gradient, *slots, scale), table.astype(_kind(rows)))
-        return
-    lr_, decay_, momentum_, alpha_, weight, eps_ = _columns(table, rows)
-    square_avg, buffer = slots
-    gradient = gradient * scale[:, None] + decay_ * rows
-    square_avg.mul_(alpha_).addcmul_(gradient * gradient, weight)
-    buffer.mul_(momentum_).add_(gradient / (square_avg.sqrt() + eps_))
-    rows.sub_(lr_ * buffer)
+    return np.stack([lr, decay, momentum, alpha, 1.0 - alpha, eps])
 
 
-_UPDATES: dict[type[Any], Callable[..., None]] = {SGD: _sgd, Adam: _adam, AdamW: _adam, RMSprop: _rmsprop}
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
-    return tuple(tensor.numpy() for tensor in tensors)
-
-
-def _kind(rows: Tensor) -> str:
-    return "float64" if rows.dtype is torch.float64 else "float32"
-
-
-def _columns(table: np.ndarray[Any, Any], rows: Tensor) -> tuple[Tensor, ...]:
-    """The settings as columns ``[K, 1]`` that go with the rows."""
-    return tuple(torch.from_numpy(table).to(rows).unsqueeze(-1).unbind(0))
+def _rmsprop(rows: Tensor, gradient: Tensor, square_avg: Tensor, buffer: Tensor, scale: Tensor, table: Tensor) -> None:
+    lr, decay, momentum, alpha, weight, eps = table.unsqueeze(-1).unbind(0)
+    gradient = gradient * scale[:, None] + decay * rows
+    square_avg.mul_(alpha).add_(weight * (gradient * gradient))
+    buffer.mul_(momentum).add_(gradient / (square_avg.sqrt() + eps))
+    rows.sub_(lr * buffer)
 
 
 def _adam_python(w, g, m, v, scale, table):  # type: ignore[no-untyped-def]  # compiled below
@@ -180,3 +148,21 @@ _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _adam_kernel: Callable[..., None] = _compiled(_adam_python)
 _sgd_kernel: Callable[..., None] = _compiled(_sgd_python)
 _rmsprop_kernel: Callable[..., None] = _compiled(_rmsprop_python)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arithmetic:
+    """A class of optimiser: what it keeps, a row's numbers for a step, and the step compiled and by tensors."""
+
+    slots: tuple[str, ...]
+    table: Callable[[Table, Table], Table]
+    kernel: Callable[..., None]
+    by_tensors: Callable[..., None]
+
+
+_ADAM = _Arithmetic(("exp_avg", "exp_avg_sq"), _adam_table, _adam_kernel, _adam)
+ARITHMETIC: dict[type[Any], _Arithmetic] = {
+    SGD: _Arithmetic(("momentum_buffer",), lambda settings, _: settings.T, _sgd_kernel, _sgd),
+    Adam: _ADAM, AdamW: _ADAM,
+    RMSprop: _Arithmetic(("square_avg", "momentum_buffer"), _rmsprop_table, _rmsprop_kernel, _rmsprop),
+}

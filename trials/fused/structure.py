@@ -33,12 +33,15 @@ def structure_of(model: nn.Module) -> tuple[Any, ...]:
 
 
 def numbers_of(model: nn.Module) -> tuple[Any, ...]:
-    """The numbers that a user's own modules keep as attributes, rates of dropout, and the shapes of all tensors."""
-    numbers = tuple(
-        (name, key, value) for name, module in model.named_modules() for key, value in _attributes(module)
-        if _is_number(value) and (key in _RATES or not _is_torchs(module))
-    )
-    return numbers, tuple(shapes_of(model).items())
+    """The shapes of all tensors, the rates of dropout, and the numbers that a user's own modules keep as attributes."""
+    rates, numbers = [], []
+    for name, module in model.named_modules():
+        for key, value in _attributes(module):
+            if _is_number(value) and not _is_torchs(module):
+                numbers.append((name, key, _setting(value)))
+            elif _is_number(value) and key in _RATES:
+                rates.append((name, value))
+    return tuple(shapes_of(model).items()), tuple(rates), tuple(numbers)
 
 
 def shapes_of(model: nn.Module) -> Shapes:
