@@ -19,7 +19,7 @@ from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.opening import Machine, check_priority, find_machine, known_peak, open_share
 from velodrome.resources.packing import kind_of, packed, sharing
-from velodrome.resources.ray_plan import RayPlan
+from velodrome.resources.ray_plan import RayPlan, custom_resources
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.share import Share, WholeShare
 from velodrome.resources.slots import Slot
@@ -183,11 +183,12 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> Crew:
     check_priority(options.priority)
     from velodrome.trials.ray_cluster import RayCluster, plan_for
 
-    request = ResourceRequest.parse(options.resources)
-    if "gpu" not in options.resources and "torch" in source.pack().preloads:
-        request = replace(request, gpu_millis=AUTO_GPU)
-    cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
+    wants_gpu = "gpu" not in options.resources and "torch" in source.pack().preloads
+    cores = 1 if options.address else ResourceRequest.parse(options.resources).cpus * (options.workers or 1)
+    cluster = RayCluster(options.address, cores)
     try:
+        request = ResourceRequest.parse(options.resources, custom_resources(cluster.nodes()))
+        request = replace(request, gpu_millis=AUTO_GPU) if wants_gpu else request
         planned = _with_threads(plan_for(cluster, request, options.workers), options)
         from velodrome.trials.ray_executor import RayExecutor
 

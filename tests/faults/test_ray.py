@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -116,6 +117,23 @@ def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: RayNodes, t
     assert any("2 of 5 workers wait for a place on the cluster (each asks for CPU 1" in note for note in notes)
     reasons = [row["reason"] for row in study.query("select reason from decisions where action = 'plan'")]
     assert any("can hold 3 of them" in reason for reason in reasons)
+
+
+def test_what_only_one_node_has_is_used_there_by_one_at_a_time(cluster: RayNodes, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    cluster.add(licences=1)
+    notes: list[str] = []
+    study = velodrome.sweep(
+        str(tmp_path / "train.py"), trials=16, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=2,
+        executor="ray", address=cluster.address, resources="licences=1",
+        progress=lambda progress: notes.append(progress.note),
+    )
+    check_whole(tmp_path, 16)
+    [reason] = [row["reason"] for row in study.query("select reason from decisions where action = 'plan'")][:1]
+    assert "(1 CPU, 1 licences each)" in reason
+    assert any("1 of 2 workers wait for a place" in note for note in notes)
+    spans = sorted(rows(tmp_path, "select started_at, finished_at from trials"))
+    assert all(end <= start + 0.1 for (_, end), (start, _) in itertools.pairwise(spans)), "one at a time"
 
 
 def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ class RayNodes:
         """What ``--address`` takes."""
         return str(self._cluster.address)
 
-    def add(self) -> None:
-        """One more node."""
+    def add(self, **resources: float) -> None:
+        """One more node, with these custom resources."""
         with self._lock:
-            self._cluster.add_node(num_cpus=1, object_store_memory=_OBJECTS_BYTES)
+            self._cluster.add_node(num_cpus=1, object_store_memory=_OBJECTS_BYTES, resources=resources)
 
     def lose(self, chance: random.Random) -> None:
         """A node is gone at once, as if somebody had pulled its plug."""

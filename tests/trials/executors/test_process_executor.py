@@ -20,6 +20,7 @@ from tests.contracts.executor_contract import PATIENCE_S, Running
 from tests.contracts.queueing_contract import QueueingContract
 from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
+from velodrome.trials import preemption
 from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Preempted, Reported, Returned
 from velodrome.trials.executor import Executor
 from velodrome.trials.objective import ObjectiveSource
@@ -54,6 +55,12 @@ def is_gone(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+@pytest.fixture
+def _quick_to_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL comes soon after SIGTERM."""
+    monkeypatch.setattr(preemption, "KILL_AFTER_S", 0.3)
 
 
 class TestProcessExecutor(QueueingContract):
@@ -289,6 +296,7 @@ class TestProcessExecutor(QueueingContract):
 
     # --- places that come and go
 
+    @pytest.mark.usefixtures("_quick_to_kill")
     def test_a_preempted_trial_that_pays_no_heed_is_ended_with_its_group(self, tmp_path: Path) -> None:
         body = """
             import signal, subprocess, time
@@ -326,6 +334,7 @@ class TestProcessExecutor(QueueingContract):
             assert isinstance(running.host.events[1], Checkpointed)
             assert running.host.ending(0) == Preempted(0, "bob has come")
 
+    @pytest.mark.usefixtures("_quick_to_kill")
     def test_a_stopped_worker_is_preempted_as_well(self, tmp_path: Path) -> None:
         with self.running(tmp_path, SLEEP) as running:
             running.launch(0)
