@@ -57,3 +57,10 @@ class TestTogether(JobContract):
         assert endings[1].failure["message"] == "ended its own process with exit status 7"
         reasons = [e.reason for e in running.host.events if isinstance(e, Noted) and e.action == "train alone"]
         assert any("exit status 7" in reason for reason in reasons)
+
+    def test_what_is_printed_is_in_the_log_of_each(self, running: Running) -> None:
+        self.run(running, {90: {**PARAMS[0], "print": "from ninety"}, 91: PARAMS[1]})
+        assert "from ninety" in running.host.printed(90)
+        assert "from ninety" in running.host.printed(91)
+        self.run(running, {92: PARAMS[0]})
+        assert [n for n, *_ in running.host.outputs if n == 92] == []
