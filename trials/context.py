@@ -194,6 +194,16 @@ class Trial:
             self._gives_way = self._link.preemption(self.number)
         return self._gives_way is not None
 
+    def wants_checkpoint(self, *, at_end: bool = False) -> bool:
+        """Whether a checkpoint of what was just reported is of use, for an objective to which they are dear.
+
+        It is where the trial is to give its place to another, or to pause. With ``at_end``, where the trial would come
+        to its end so, also if its checkpoint would stay in the store, by what it reported last.
+        """
+        if self.preempted:
+            return True
+        return (self._context.pauses or at_end) and self._link.ask_save(self.number, at_end=at_end)
+
     def micro_batches(self, *batches: Any) -> Iterator[tuple[Any, ...]]:
         """A batch in ``batch_divisor`` parts, each with its share of the whole: ``(share, part, ...)``.
 

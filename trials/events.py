@@ -185,6 +185,8 @@ class GivenBack(NamedTuple):
 
     number: int
     ran: bool = True
+    reason: str = ""
+    """Why, where it is neither of these."""
 
 
 class NoPausing(NamedTuple):

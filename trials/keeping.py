@@ -5,6 +5,7 @@ Pure bookkeeping of the trial table's. ``Retention`` says what stays of a finish
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from velodrome.trials import commands as cmd
@@ -24,6 +25,7 @@ class Keeping:
     """
 
     def __init__(self, rule: str, goal: Goal) -> None:
+        self._goal = goal
         self._retention = Retention(rule, goal)
         self._lending = Lending()
 
@@ -52,6 +54,11 @@ class Keeping:
         saved = parent.checkpoints[-1]
         self._lending.lend(parent.number, saved.path)
         return Fork(parent.number, dict(parent.params), saved)
+
+    def would_stay(self, trial: LiveTrial) -> bool:
+        """Whether a checkpoint of the trial would stay if it ended with what it reported last."""
+        values = tuple(trial.metrics.get(name, math.nan) for name in self._goal.metrics)
+        return not trial.stop_reason and all(map(math.isfinite, values)) and self._retention.would_keep(values)
 
     def finished(self, trial: LiveTrial) -> list[cmd.Discard]:
         """The trial is finished: what goes of its own, of those it borrowed, and of others that it replaces."""

@@ -47,6 +47,10 @@ class Link(Protocol):
         """Asks whether the trial is to leave its worker, now that its last report and newest checkpoint are level."""
         ...
 
+    def ask_save(self, number: int, *, at_end: bool) -> bool:
+        """Asks whether a checkpoint of what was last reported is of use, and waits for the answer."""
+        ...
+
     def stop_reason(self, number: int) -> str | None:
         """Why the trial was told to stop, or None; local and cheap."""
         ...

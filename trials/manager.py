@@ -182,6 +182,10 @@ class Manager:
         """Whether the trial is to leave its worker."""
         return self._controller.table.should_pause(number)
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of the trial is of use."""
+        return self._controller.table.should_save(number, at_end=at_end)
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         """Takes note of where a trial's output lies."""
         if self._record_output is not None:
@@ -233,11 +237,11 @@ class Manager:
             self._controller.journal.study_decision("resources", "resize", f"{count}: {allowance.reason}")
 
     def _wanted(self) -> int:
-        """How many trials could run now."""
+        """How many workers the trials that could run now would fill."""
         table = self._controller.table
         roster = table.roster
         new = 0 if roster.exhausted else max(0, roster.target - roster.next_number)
-        return len(table.live) + new
+        return -(-(len(table.live) + new) // self._context.group_size)
 
     def _keep_pace(self, event: Event) -> None:
         kind, number = type(event), getattr(event, "number", None)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from velodrome.errors import ObjectiveError, SpaceError
+from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
 from velodrome.trials import exits, wire
+from velodrome.trials.company import Company, death_of
 from velodrome.trials.events import (
     EVENTS,
     AttrSet,
@@ -19,23 +21,28 @@ from velodrome.trials.events import (
     Event,
     Failed,
     GivenBack,
-    Lost,
     Noted,
-    Preempted,
     Reported,
     Restored,
 )
 from velodrome.trials.executor import Host, Job, ObjectiveInfo, StudyContext
 from velodrome.trials.failed_starts import FailedStarts
+from velodrome.trials.fusing import Choice, not_measured
 from velodrome.trials.objective import ObjectiveSource, PackedObjective
 from velodrome.trials.preemption import LAST_CALL, Departure, Step
+from velodrome.trials.questions import QUESTIONS, answer
 from velodrome.trials.queue_depth import QueueDepth
 from velodrome.trials.wire import Message
 from velodrome.trials.worker_handle import WorkerHandle
 from velodrome.trials.worker_pool import WorkerPool
-from velodrome.types import Failure, FailureClass
+from velodrome.types import FailureClass, Params
 
 _OOM_LOOK_EVERY_S = 1.0
+_EVENTS: dict[int, type[Any]] = {
+    wire.REPORTED: Reported, wire.ATTR_SET: AttrSet, wire.CHECKPOINTED: Checkpointed, wire.RESTORED: Restored,
+    wire.NOTED: Noted,
+}
+"""Messages that are events, field by field."""
 
 
 class ProcessExecutor:
@@ -60,6 +67,8 @@ class ProcessExecutor:
         self._info: ObjectiveInfo | None = None
         self._host: Host | None = None
         self._running_at: dict[int, WorkerHandle] = {}
+        self._company = Company()
+        self._choice: Choice | None = None
         self._oom_kills, self._oom_looked_at = 0, 0.0
 
     # --- the executor's contract
@@ -73,20 +82,29 @@ class ProcessExecutor:
             self._pool.wait(None)
         return self._info
 
+    def probe(self, configurations: list[Params]) -> Choice:
+        """Has the first worker measure how many of these trials are best trained together; before ``open``."""
+        assert self._pool is not None
+        self._pool.workers[0].wire.queue([(wire.PROBE, configurations)])
+        while self._choice is None:
+            self._pool.wait(None)
+        return self._choice
+
     def open(self, host: Host, context: StudyContext) -> None:
         """Tells the first worker of the study, and starts the others."""
         assert self._pool is not None
-        self._host = host
+        self._host, self._company = host, Company(context.group_size)
         self._pool.open(context)
 
     def room(self) -> int:
-        """One trial per ready worker, a few more where trials are short."""
+        """One trial per ready worker, more where trials are short or are trained together."""
         depth = self.depth
         return sum(max(0, depth - len(w.jobs)) for w in self._workers if w.takes_jobs)
 
     def launch(self, job: Job) -> tuple[str, str]:
         """Queues the trial for the least busy worker; it goes out with the next ``poll``."""
         worker = min((w for w in self._workers if w.takes_jobs), key=lambda w: len(w.jobs))
+        job = self._company.placed(job)
         worker.jobs[job.number] = (job, self._oom_kills)
         self._running_at[job.number] = worker
         worker.wire.queue([(wire.JOB, *job)])
@@ -98,17 +116,22 @@ class ProcessExecutor:
             worker.stop(number, reason)
 
     def preempt(self, number: int, reason: str, grace_s: float) -> None:
-        """Takes a trial's place away; one that waits behind another is left alone, for both are short."""
+        """Takes a trial's place away, with those that are trained together with it.
+
+        One that waits behind another is left alone, for both are short.
+        """
         worker = self._running_at.get(number)
-        if worker is not None and worker.running == number and worker.departure is None and not worker.retiring:
+        if worker is not None and number in worker.running and worker.departure is None and not worker.retiring:
             worker.departure = Departure(reason, time.monotonic(), grace_s)
             self._see_off(worker)
 
     def abandon(self, number: int, event: Event) -> None:
         """Kills the trial's worker, if it runs this trial and none before it; another takes its place."""
         worker = self._running_at.get(number)
-        if worker is not None and worker.running == number and not worker.retiring:
-            worker.last_word = event
+        if worker is not None and number in worker.running and not worker.retiring:
+            worker.last_words[number] = event
+            if len(worker.running) > 1:
+                self._company.part([number], "it was silent for too long beside others")
             self._kill(worker)
 
     def held(self) -> list[Slot]:
@@ -150,7 +173,7 @@ class ProcessExecutor:
         unfinished, self._running_at = self._running_at, {}
         if self._host is not None:
             for number, worker in unfinished.items():
-                self._host.happened(GivenBack(number, ran=number == next(iter(worker.jobs))))
+                self._host.happened(GivenBack(number, ran=number in worker.running))
 
     def pids(self) -> list[int]:
         """The process ids of the workers that have started."""
@@ -173,8 +196,8 @@ class ProcessExecutor:
 
     @property
     def depth(self) -> int:
-        """How many trials a worker may hold, by how long they take."""
-        return self._depth.value
+        """How many trials a worker may hold: as many as it trains together, or by how long they take."""
+        return self._company.size or self._depth.value
 
     @property
     def launcher_pid(self) -> int:
@@ -188,31 +211,26 @@ class ProcessExecutor:
     # --- what arrives
 
     def _take(self, worker: WorkerHandle, message: Message) -> None:
-        host = self._host
-        match message[0]:
-            case wire.REPORTED if host is not None:
-                host.happened(Reported(message[1], message[2], message[3]))
+        host, kind = self._host, message[0]
+        if host is not None and kind in _EVENTS:
+            host.happened(_EVENTS[kind](*message[1:]))
+            return
+        match kind:
             case wire.DONE:
                 self._done(worker, *message[1:])
-            case wire.ATTR_SET if host is not None:
-                host.happened(AttrSet(*message[1:]))
-            case wire.CHECKPOINTED if host is not None:
-                host.happened(Checkpointed(*message[1:]))
-            case wire.RESTORED if host is not None:
-                host.happened(Restored(*message[1:]))
-            case wire.NOTED if host is not None:
-                host.happened(Noted(*message[1:]))
             case wire.OUTPUT if host is not None:
                 _, number, attempt, start, end = message
                 host.output(number, attempt, worker.log_path, start, end)
-            case wire.ASK_STOP if host is not None:
-                self._answer(worker, (wire.ANSWER, host.should_stop(message[1])))
-            case wire.ASK_PAUSE if host is not None:
-                self._answer(worker, (wire.ANSWER, host.should_pause(message[1])))
-            case wire.ASK_PARAM if host is not None:
-                self._answer(worker, self._suggested(host, *message[1:]))
+            case question if host is not None and question in QUESTIONS:
+                self._answer(worker, answer(host, message))
             case wire.UNSTARTED:
                 self._hand_back(worker, message[1])
+            case wire.BEGUN:
+                worker.begun |= dict.fromkeys(message[1], message[2])
+            case wire.BROKEN_UP:
+                self._broken_up(worker, *message[1:])
+            case wire.PROBED:
+                self._choice = message[1]
             case wire.GPU_PEAK:
                 self.gpu_peak_bytes = max(self.gpu_peak_bytes, message[1])
             case wire.READY:
@@ -230,7 +248,7 @@ class ProcessExecutor:
     ) -> None:
         """A trial ended, with its worker alive."""
         worker.log_end = log_end
-        del worker.jobs[number], self._running_at[number]
+        self._leaves(worker, number)
         self._depth.took(duration_s)
         event = EVENTS[kind](*fields)
         if isinstance(event, Failed) and event.failure["kind"] == FailureClass.OOM:
@@ -245,16 +263,22 @@ class ProcessExecutor:
         """The worker's present trial takes long: what waits behind it can run elsewhere."""
         self._depth.takes_long()
         for number in numbers:
-            del worker.jobs[number], self._running_at[number]
-            if self._host is not None:
-                self._host.happened(GivenBack(number, ran=False))
+            self._ended(worker, number, GivenBack(number, ran=False))
 
-    @staticmethod
-    def _suggested(host: Host, number: int, name: str, domain: dict[str, object]) -> Message:
-        try:
-            return (wire.ANSWER, host.suggest(number, name, domain))
-        except SpaceError as error:
-            return (wire.REFUSAL, error.what, error.given, error.allowed, error.hint)
+    def _broken_up(self, worker: WorkerHandle, numbers: tuple[int, ...], size: int, reason: str) -> None:
+        """Trials failed together, and whose fault it was is not known; where memory ran out, they were too many."""
+        if size > 1:
+            self._company.shrink(size)
+            worker.retiring = True  # what filled the memory may still be held by a library's cache
+            self._kill(worker)
+        else:
+            self._company.part(numbers, reason)
+        for number in numbers:
+            self._ended(worker, number, GivenBack(number, True, reason))
+
+    def _leaves(self, worker: WorkerHandle, number: int) -> None:
+        worker.finish(number)
+        del self._running_at[number]
 
     def _answer(self, worker: WorkerHandle, answer: Message) -> None:
         assert self._pool is not None
@@ -274,12 +298,12 @@ class ProcessExecutor:
             return
         match departure.due(time.monotonic(), worker.running):
             case Step.TELL:
-                assert departure.number is not None
-                worker.preempt(departure.number, departure.reason, LAST_CALL * departure.grace_s)
+                for number in departure.numbers:
+                    worker.preempt(number, departure.reason, LAST_CALL * departure.grace_s)
             case Step.TERMINATE:
                 self._pool.terminate(worker)
             case Step.KILL:
-                worker.retiring = worker.running != departure.number
+                worker.retiring = not departure.concerns(worker.running)
                 self._pool.kill(worker)
 
     def _worker_died(self, worker: WorkerHandle, status: int | None) -> None:
@@ -290,43 +314,27 @@ class ProcessExecutor:
         self._look_at_oom_kills()
         if status is not None and not worker.ready and worker.departure is None:
             self._failed_starts.worker_died(worker, status, dump, tail)
-        jobs = list(worker.jobs.values())
-        if jobs and not worker.retiring:
-            (job, oom_kills), jobs = jobs[0], jobs[1:]
-            how: Failure | str = "the process that starts workers was ended from outside"
-            if status is not None:
-                how = exits.of_exit(status, dump, tail, self._oom_kills > oom_kills)
-            self._ended(job, self._verdict(worker, how))
-        self._give_back(jobs)
-
-    @staticmethod
-    def _verdict(worker: WorkerHandle, verdict: Failure | str) -> Event:
-        """What a worker's death means for the trial that it ran, given how the process ended."""
-        assert worker.running is not None
-        if worker.last_word is not None:
-            return worker.last_word
-        if worker.departure is not None and worker.departure.number == worker.running:
-            return Preempted(worker.running, worker.departure.reason)
-        return Lost(worker.running, verdict) if isinstance(verdict, str) else Failed(worker.running, verdict.to_json())
+        if self._info is not None and self._host is None:
+            self._choice = not_measured("the process that measured was ended")
+        running = () if worker.retiring else worker.running
+        death = death_of(worker, status, dump, tail, self._oom_kills) if running else ""
+        for number, event in [(n, self._company.verdict(worker, n, death)) for n in running]:
+            self._ended(worker, number, event)
+        for number in list(worker.jobs):
+            self._ended(worker, number, GivenBack(number, ran=number in worker.begun))
 
     def _settle_output(self, worker: WorkerHandle) -> None:
-        """Says where the output of a trial lies whose worker can't say it any more."""
+        """Says where the output of trials lies whose worker can't say it any more."""
         size = worker.log_size()
-        if worker.jobs and size > worker.log_end and self._host is not None:
-            job, _ = next(iter(worker.jobs.values()))
-            self._host.output(job.number, job.attempt, worker.log_path, worker.log_end, size)
+        for number in worker.running:
+            if size > (start := worker.output_start(number)) and self._host is not None:
+                self._host.output(number, worker.jobs[number][0].attempt, worker.log_path, start, size)
 
-    def _ended(self, job: Job, event: Event) -> None:
-        """The job's worker died while it ran."""
-        del self._running_at[job.number]
+    def _ended(self, worker: WorkerHandle, number: int, event: Event) -> None:
+        """A trial has left its worker, and no word of its own comes."""
+        self._leaves(worker, number)
         if self._host is not None:
             self._host.happened(event)
-
-    def _give_back(self, jobs: list[tuple[Job, int]]) -> None:
-        for job, _ in jobs:
-            del self._running_at[job.number]
-            if self._host is not None:
-                self._host.happened(GivenBack(job.number, ran=False))
 
     def _look_at_oom_kills(self) -> None:
         self._oom_kills, self._oom_looked_at = exits.count_oom_kills(), time.monotonic()

@@ -17,41 +17,52 @@ from velodrome.trials.optuna_compat import is_pruned
 from velodrome.trials.reading import read_result
 from velodrome.types import Failure, FailureClass
 
-_Ending = Returned | Quit | Paused | Failed | Preempted
+Ending = Returned | Quit | Paused | Failed | Preempted
 
 
-def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> _Ending:
+def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Ending:
     """How the trial ended. ``metrics`` are the goal's; a KeyboardInterrupt passes through.
-
-    However a trial ends that was told to give its place away, it is preempted: what it says now is about a run that
-    was cut short, and it will say it again where it is true.
 
     A child that the objective forked, and that comes back here, ends at once in silence: the result is its parent's.
     """
     pid = os.getpid()
-    outcome: _Ending
+    outcome: Ending
     seed_libraries(trial.seed)
     try:
         value = function(trial)
         outcome = _outcome(function, trial.number, value, metrics)
-    except Pruned as verdict:
-        outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
-    except PlaceGivenAway as given:
-        outcome = Preempted(trial.number, str(given))
-    except Leave:
-        outcome = Paused(trial.number)
     except KeyboardInterrupt:
         if os.getpid() == pid:
             raise
     except BaseException as error:
         if os.getpid() != pid:
             os._exit(0)
-        if is_pruned(error):
-            outcome = Quit(trial.number, str(error) or "the objective raised TrialPruned")
-        else:
-            outcome = Failed(trial.number, failures.of_exception(error, function).to_json())
+        outcome = ending_by(error, function, trial)
     if os.getpid() != pid:
         os._exit(0)
+    return settled(outcome, trial)
+
+
+def ending_by(error: BaseException, function: Objective, trial: Trial) -> Ending:
+    """How a trial ended out of which ``error`` came."""
+    match error:
+        case Pruned():
+            return Quit(trial.number, str(error) or "the objective raised Pruned")
+        case PlaceGivenAway():
+            return Preempted(trial.number, str(error))
+        case Leave():
+            return Paused(trial.number)
+    if is_pruned(error):
+        return Quit(trial.number, str(error) or "the objective raised TrialPruned")
+    return Failed(trial.number, failures.of_exception(error, function).to_json())
+
+
+def settled(outcome: Ending, trial: Trial) -> Ending:
+    """The ending as it counts, once nothing of the trial runs any more.
+
+    However a trial ends that was told to give its place away, it is preempted: what it says now is about a run that
+    was cut short, and it will say it again where it is true.
+    """
     if (reason := gave_way(trial)) is not None:
         return Preempted(trial.number, reason)
     if isinstance(outcome, Returned | Quit):

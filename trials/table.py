@@ -68,7 +68,7 @@ class TrialTable:
             ev.Reported: self._reported, ev.Checkpointed: self._checkpointed, ev.Restored: self._restored,
             ev.Judged: self._judged, ev.Paused: self._paused, ev.Thawed: self._thawed,
             ev.Returned: self._returned, ev.Quit: self._quit, ev.Failed: self._failed, ev.Lost: self._lost,
-            ev.Preempted: self._preempted, ev.GivenBack: self._given_back, ev.Noted: _nothing,
+            ev.Preempted: self._preempted, ev.GivenBack: self._given_back, ev.Noted: self._noted,
         }
 
     @property
@@ -109,6 +109,11 @@ class TrialTable:
         """Whether the trial is to leave its worker now."""
         trial = self.live.get(number)
         return trial is not None and may_leave(trial)
+
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of what the trial reported last is of use: it is to pause, or ends and would be kept."""
+        trial = self.live.get(number)
+        return trial is not None and (bool(trial.pause_reason) or (at_end and self._keeping.would_stay(trial)))
 
     def handle(self, event: Event) -> list[Command]:
         """Takes an event and returns what is to be done about it, in order.
@@ -234,6 +239,11 @@ class TrialTable:
         self.remark = event.reason
         return []
 
+    def _noted(self, trial: LiveTrial, event: ev.Noted) -> list[Command]:
+        if (event.by, event.action) == ("fusion", "train alone") and not self.remark:
+            self.remark = f"trial {trial.number} is trained by itself: {event.reason}"
+        return []
+
     # --- a trial's ends
 
     def _returned(self, trial: LiveTrial, event: ev.Returned) -> list[Command]:
@@ -279,7 +289,8 @@ class TrialTable:
     def _given_back(self, trial: LiveTrial, event: ev.GivenBack) -> list[Command]:
         if not event.ran:
             trial.attempt -= 1
-        return self._wait_again(trial, "interrupted before its end" if event.ran else "waited behind a long trial")
+        usual = "interrupted before its end" if event.ran else "waited behind a long trial"
+        return self._wait_again(trial, event.reason or usual)
 
     # --- what the handlers share
 

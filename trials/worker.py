@@ -27,10 +27,12 @@ from velodrome.trials.context import Trial
 from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fusing import measure
 from velodrome.trials.gpu_part import settle_part
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.preemption import Preemption
 from velodrome.trials.running import run_trial
+from velodrome.trials.training_job import TrainingJob
 from velodrome.trials.wire import Wire
 from velodrome.trials.worker_link import WorkerLink, end_group
 from velodrome.trials.worker_log import WorkerLog
@@ -56,8 +58,12 @@ def run_worker(
     watcher.start()
     function = _load(source, link)
     hold_to(slot.gpu_memory_part)
-    context = link.wait_for_context()
+    context = link.wait_for_context(lambda configurations: measure(function, slot.device, configurations))
     _open_log(log, context, slot, link)
+    if context.group_size > 1 and isinstance(function, TrainingJob):
+        from velodrome.trials.fused.group_worker import GroupWorker
+
+        GroupWorker(function, context, slot, link, log).run()
     while True:
         _run(link.next_job(), function, context, slot, link, log, watcher)
 
@@ -81,10 +87,7 @@ def _run(
         link.tell((wire.OUTPUT, job.number, job.attempt, start, end), done)
     else:
         link.tell(done)
-    if link.stops:
-        link.stops.pop(job.number, None)
-    if link.preemptions:
-        link.preemptions.pop(job.number, None)
+    link.forget(job.number)
 
 
 def _load(source: PackedObjective, link: WorkerLink) -> Objective:

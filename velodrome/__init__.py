@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from velodrome.study import Study, TrialResult
     from velodrome.trials.context import Trial
     from velodrome.trials.objective import objective
+    from velodrome.trials.optimizers import SGD, Adam, AdamW, Cosine, Linear, RMSprop, StepDecay
+    from velodrome.trials.training_job import Data, TrainingJob
 
 __version__ = "0.1.0"
 
@@ -45,13 +47,16 @@ _HOMES = {
     "velodrome.study": ("Study", "TrialResult"),
     "velodrome.trials.context": ("Trial",),
     "velodrome.trials.objective": ("objective",),
+    "velodrome.trials.optimizers": ("SGD", "Adam", "AdamW", "Cosine", "Linear", "RMSprop", "StepDecay"),
+    "velodrome.trials.training_job": ("Data", "TrainingJob"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Choice", "Constraint", "Diverged", "Float", "Int", "Interrupted", "Pruned", "Replicates", "Simulation", "Space",
-    "Study", "Trial", "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store",
-    "play", "resume", "simulate", "sweep", "train",
+    "Adam", "AdamW", "Choice", "Constraint", "Cosine", "Data", "Diverged", "Float", "Int", "Interrupted", "Linear",
+    "Pruned", "RMSprop", "Replicates", "SGD", "Simulation", "Space", "StepDecay", "Study", "TrainingJob", "Trial",
+    "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store", "play", "resume",
+    "simulate", "sweep", "train",
 ]
 
 

@@ -26,12 +26,14 @@ from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
+from velodrome.seeding import generator
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
-from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.executor import Executor, ObjectiveInfo, Probes, StudyContext
+from velodrome.trials.fusing import OFF, Choice, choose
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
@@ -42,6 +44,8 @@ from velodrome.types import Goal
 EXECUTORS = ("process", "inline", "ray")
 _MAX_HALVINGS = 6
 """A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
+_MOST_MEASURED = 128
+"""Trials in a measurement of how many are best trained together."""
 _NO_LIMIT = 1_000_000_000
 _Planned = TypeVar("_Planned", Plan, RayPlan)
 _LOOK_EVERY_S = 0.2
@@ -67,6 +71,7 @@ class Options:
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
+        fuse: How many trials of a training job each worker trains as one model: ``auto``, ``off`` or a number.
     """
 
     executor: str = "process"
@@ -82,6 +87,7 @@ class Options:
     on_oom: str = ""
     address: str = ""
     priority: str = "normal"
+    fuse: str = "auto"
 
 
 class Crew(NamedTuple):
@@ -91,11 +97,13 @@ class Crew(NamedTuple):
         runner: The executor, with a worker for each slot that there was at the beginning.
         reasons: Why there are so many, and where.
         share: The study's part of the machine, which may grow and shrink; all of its slots where it runs on Ray.
+        num_workers: How many workers there are to be.
     """
 
     runner: Executor
     reasons: tuple[str, ...]
     share: Share
+    num_workers: int
 
     @property
     def elastic(self) -> LeasedShare | None:
@@ -148,7 +156,8 @@ def _on_this_machine(
     machine = find_machine()
     request = _request(source, options, machine)
     peak_bytes = None
-    if options.executor == "process" and options.workers is None and request.gpu_millis == AUTO_GPU:
+    fills = options.fuse != OFF and b"TrainingJob" in source.code()  # a GPU with one worker, that trains many together
+    if options.executor == "process" and options.workers is None and request.gpu_millis == AUTO_GPU and not fills:
         peak_bytes = known_peak(machine, kind) or 0
     planned = _with_threads(_plan(machine, request, options, peak_bytes), options)
     share, note = open_share(
@@ -160,10 +169,10 @@ def _on_this_machine(
         if options.executor == "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share)
+            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share, len(planned.slots))
         from velodrome.trials.inline_executor import InlineExecutor
 
-        return Crew(InlineExecutor(source, slots[0]), reasons, share)
+        return Crew(InlineExecutor(source, slots[0]), reasons, share, 1)
     except BaseException:
         share.close()
         raise
@@ -184,7 +193,7 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> Crew:
         from velodrome.trials.ray_executor import RayExecutor
 
         runner = RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say)
-        return Crew(runner, planned.reasons, WholeShare(planned.slots))
+        return Crew(runner, planned.reasons, WholeShare(planned.slots), len(planned.slots))
     except BaseException:
         cluster.close()
         raise
@@ -260,10 +269,10 @@ def _choices(first: Slot, planned: Plan, options: Options) -> tuple[str, ...]:
 
 
 def run(
-    crew: Crew, writer: Writer, name: str, target: int, options: Options,
+    crew: Crew, info: ObjectiveInfo, writer: Writer, name: str, target: int, options: Options,
     progress: bool | Callable[[Progress], None], *, take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it."""
+    """Takes control of the study, runs it, and returns it. ``info`` is what the objective says of itself."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
     crew.share.rename(controller.study.name)
@@ -272,9 +281,15 @@ def run(
         writer.decision(DecisionRow(
             controller.study.id, controller.journal.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
+    try:
+        group_size = _group_size(crew, controller, target, options, show=progress is True) if info.fuses else 1
+    except BaseException as error:
+        controller.close(f"stopped before its first trial: {error}".partition("\n")[0], "stopped")
+        raise
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
         str(writer.path.parent), files_dir(writer.path, controller.study.name), controller.table.scheduler.pauses,
+        group_size,
     )
     try:
         manager = Manager(
@@ -287,6 +302,26 @@ def run(
         if line is not None:
             line.close()
     return _conclude(controller, outcome, Study(writer.path, name, take_control))
+
+
+def _group_size(crew: Crew, controller: Controller, target: int, options: Options, *, show: bool) -> int:
+    """How many trials each worker is to train together; the choice is kept, and told where it may surprise."""
+    space, seed = controller.table.history.space, controller.study.seed
+
+    def measure(most: int) -> Choice:
+        assert isinstance(crew.runner, Probes)
+        samples = [space.sample(generator(seed, "probe", index)) for index in range(min(most, _MOST_MEASURED))]
+        return crew.runner.probe(samples)
+
+    left = max(1, target - controller.table.num_finished)
+    choice = choose(
+        options.fuse, executor=options.executor, target=left, workers=crew.num_workers,
+        learns=learns(controller.study.sampler), measure=measure,
+    )
+    controller.journal.study_decision("fusion", choice.action, choice.reason)
+    if show and choice.surprising:
+        _say(f"trials are not trained together: {choice.reason}")
+    return choice.size
 
 
 def _control(writer: Writer, name: str, options: Options, take_over: bool = False) -> Controller:

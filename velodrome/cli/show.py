@@ -61,7 +61,7 @@ def _study(reader: Reader, row: StudyRow, best: list[TrialResult]) -> dict[str, 
 
 
 def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
-    found = reader.trial(row.id, chosen)
+    found, decisions = reader.trial(row.id, chosen), reader.decisions(row.id, chosen)
     _, reports = reader.query(
         "select name, count(*), min(value), max(value), max(step), (select l.value from metrics l "
         "where l.trial_id = m.trial_id and l.name = m.name order by l.step desc limit 1) "
@@ -70,10 +70,11 @@ def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
     names = ("name", "reports", "lowest", "highest", "last_step", "last")
     return {
         "study": row.name, "goal": row.goal, **as_data(TrialResult.of(found, reader.params(found.id))),
+        "group": next((d.reason for d in reversed(decisions) if (d.by, d.action) == ("fusion", "group")), None),
         "created_at": found.created_at, "started_at": found.started_at, "finished_at": found.finished_at,
         "reports": [dict(zip(names, report, strict=True)) for report in reports],
         "decisions": [
-            {"at": d.at, "by": d.by, "action": d.action, "reason": d.reason} for d in reader.decisions(row.id, chosen)
+            {"at": d.at, "by": d.by, "action": d.action, "reason": d.reason} for d in decisions
         ],
         "checkpoints": [
             {"step": c.step, "size_bytes": c.size_bytes, "created_at": c.created_at, "path": c.path}
@@ -152,6 +153,7 @@ def _show_trial(data: dict[str, Any]) -> None:
         ("study", data["study"]), ("trial", data["number"]), ("state", data["state"]), ("reason", data["reason"]),
         ("failure", f"{failure['kind']}: {failure['message']}" if failure else None),
         ("attempt", data["attempt"]), ("worker", data["worker"]), ("device", data["device"]),
+        ("group", data["group"]),
         ("seed", str(data["seed"])),
         ("created", _time(data["created_at"])), ("started", _time(data["started_at"])),
         ("finished", _time(data["finished_at"])),

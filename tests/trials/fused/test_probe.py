@@ -1,0 +1,42 @@
+"""Whether to fuse is measured."""
+
+from __future__ import annotations
+
+from tests.trials.fused.jobs import MLP, members
+from velodrome.trials.fused.probe import Timing, choose, probe
+
+
+def test_the_quickest_is_chosen() -> None:
+    choice = choose({1: Timing(100.0), 8: Timing(300.0), 32: Timing(500.0), 128: Timing(450.0)}, 1000)
+    assert (choice.is_fused, choice.group_size) == (True, 32)
+    assert choice.reason == "fused by 32: 500 model-steps/s, 5.0 times as many as alone (100 model-steps/s)"
+
+
+def test_alone_where_fusing_does_not_pay() -> None:
+    choice = choose({1: Timing(100.0), 8: Timing(104.0)}, 1000)
+    assert (choice.is_fused, choice.group_size) == (False, 1)
+    assert choice.reason == "each alone: 100 model-steps/s, fused by 8 only 104 (1.04 times)"
+
+
+def test_what_a_group_costs_before_it_trains_counts() -> None:
+    timings = {1: Timing(1000.0), 8: Timing(4000.0, start_s=1.0)}
+    assert not choose(timings, 100).is_fused
+    assert choose(timings, 10_000).is_fused
+
+
+def test_on_a_shared_device_a_group_competes_with_all_processes() -> None:
+    timings = {1: Timing(100.0), 8: Timing(300.0)}
+    assert choose(timings, 1000, competing=2).is_fused
+    assert not choose(timings, 1000, competing=3).is_fused
+    assert "by 3 processes" in choose(timings, 1000, competing=3).reason
+
+
+def test_nobody_to_be_fused_with() -> None:
+    assert choose({1: Timing(100.0)}, 10).reason == "each alone: there is nobody to be fused with"
+
+
+def test_small_networks_are_fused() -> None:
+    choice = probe(MLP(), members(16), num_processes=2, budget_s=0.3)
+    assert choice.is_fused
+    assert choice.group_size == 8
+    assert list(choice.figures) == [1, 2, 8]

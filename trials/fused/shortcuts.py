@@ -1,0 +1,211 @@
+"""What a tape can do without: operations that change nothing, and quicker ones for the same numbers.
+
+Each rule is a function from the tape to fewer or better calls. All hold for any tape; what is changed in place is left
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from velodrome.trials.fused.pooling import max_pool2d_with_indices
+from velodrome.trials.fused.tape import Call, Slot, Tape, slots_in
+
+aten = torch.ops.aten
+
+_SAME_MEMORY = (
+    aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.view.default, aten._unsafe_view.default,
+    aten.expand.default, aten._reshape_alias.default,
+)
+"""Give their argument, if the shape stays as it was."""
+
+_TIMES_ONE = (aten.mul.Scalar, aten.mul.Tensor, aten.div.Scalar, aten.div.Tensor)
+
+_SHORT = 15
+"""A softmax over so few numbers, less than a vector, is 10 times quicker down the columns than along the rows."""
+
+_QUICK: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: torch.add, aten.sub.Tensor: torch.sub, aten.mul.Tensor: torch.mul, aten.div.Tensor: torch.div,
+    aten.mul.Scalar: torch.mul, aten.div.Scalar: torch.div, aten.add.Scalar: torch.add, aten.neg.default: torch.neg,
+    aten.bmm.default: torch.bmm, aten.mm.default: torch.mm, aten.baddbmm.default: torch.baddbmm,
+    aten.relu.default: torch.relu, aten.tanh.default: torch.tanh, aten.sigmoid.default: torch.sigmoid,
+    aten.exp.default: torch.exp, aten.sqrt.default: torch.sqrt, aten.rsqrt.default: torch.rsqrt,
+    aten.transpose.int: torch.transpose, aten.permute.default: torch.permute, aten.unsqueeze.default: torch.unsqueeze,
+    aten.squeeze.dims: torch.squeeze, aten.squeeze.dim: torch.squeeze, aten.select.int: torch.select,
+    aten.view.default: Tensor.view, aten._unsafe_view.default: Tensor.view, aten.expand.default: Tensor.expand,
+    aten.ne.Scalar: torch.ne, aten.ge.Tensor: torch.ge, aten.where.self: torch.where, aten.gather.default: torch.gather,
+    aten.sum.dim_IntList: torch.sum, aten.mean.dim: torch.mean, aten.cat.default: torch.cat,
+    aten.stack.default: torch.stack, aten.scatter_add.default: torch.scatter_add, aten.unbind.int: torch.unbind,
+}
+"""The same functions by a shorter way through Python."""
+
+
+def shortened(tape: Tape, ins: Sequence[Slot], outs: Sequence[Slot]) -> list[Slot]:
+    """Shortens the tape in place, and returns the slots of the outputs."""
+    rules = _Rules(tape, ins)
+    outs = rules.without_the_idle(outs)
+    rules.fold_constants()
+    rules.turn_products(outs)
+    _drop_unused(tape, outs)
+    for call in tape.calls:
+        call.function = _quicker(call, tape) or _QUICK.get(call.function, call.function)
+    return outs
+
+
+class _Rules:
+    """The rules, and what they ask of a tape."""
+
+    def __init__(self, tape: Tape, ins: Sequence[Slot]) -> None:
+        self._tape, self._ins = tape, {slot.number for slot in ins}
+        self._changed = {
+            self._memory(slot) for call in tape.calls if call.is_mutable for slot in slots_in((call.args, call.kwargs))
+        }
+
+    def without_the_idle(self, outs: Sequence[Slot]) -> list[Slot]:
+        """Takes out calls whose result is their argument; the argument takes its place."""
+        same: dict[int, Slot] = {}
+        calls = []
+        for call in self._tape.calls:
+            call.args, call.kwargs = _renamed(call.args, same), _renamed(call.kwargs, same)
+            if self._is_idle(call):
+                same[_first(call).number] = call.args[0]
+            else:
+                calls.append(call)
+        self._tape.calls = calls
+        return [same.get(slot.number, slot) for slot in outs]
+
+    def fold_constants(self) -> None:
+        """Takes out calls that depend on constants alone; their results are constants then."""
+        calls = []
+        for call in self._tape.calls:
+            used = slots_in((call.args, call.kwargs))
+            results = [slot for slot in call.results if slot is not None]
+            if (
+                not call.is_mutable and all(slot.number in self._tape.constants for slot in used)
+                and not any(self._memory(slot) in self._changed for slot in results)
+            ):
+                for slot in results:
+                    self._tape.constants[slot.number] = self._tape.tensors[slot.number]
+            else:
+                calls.append(call)
+        self._tape.calls = calls
+
+    def turn_products(self, outs: Sequence[Slot]) -> None:
+        """``(A^T B)^T``, the gradient by a layer's weights, becomes ``B^T A``: it lies in memory as the weights do."""
+        makers = {slot.number: call for call in self._tape.calls for slot in call.results if slot is not None}
+        uses: dict[int, int] = {}
+        for call in self._tape.calls:
+            for slot in slots_in((call.args, call.kwargs)):
+                uses[slot.number] = uses.get(slot.number, 0) + 1
+        calls: list[Call] = []
+        for call in self._tape.calls:
+            better = call
+            product = makers.get(call.args[0].number) if _is_transpose(call) else None
+            if product is not None and product.function is aten.bmm.default and uses[call.args[0].number] == 1:
+                a, b = product.args
+                turned = makers.get(a.number)
+                if turned is not None and _is_transpose(turned):
+                    slot = self._turned(b, calls)
+                    better = Call(aten.bmm.default, (slot, turned.args[0]), {}, call.results, True, False)
+            calls.append(better)
+        self._tape.calls = calls
+
+    def _turned(self, slot: Slot, calls: list[Call]) -> Slot:
+        """A new slot with its transpose."""
+        turned = Slot(len(self._tape.tensors))
+        self._tape.tensors.append(self._tape.tensors[slot.number].transpose(1, 2))
+        calls.append(Call(aten.transpose.int, (slot, 1, 2), {}, (turned,), True, False))
+        return turned
+
+    def _is_idle(self, call: Call) -> bool:
+        if not call.args or not isinstance(call.args[0], Slot) or len(call.results) != 1 or call.results[0] is None:
+            return False
+        given, found = (self._tape.tensors[slot.number] for slot in (call.args[0], call.results[0]))
+        if (given.shape, given.dtype, given.stride()) != (found.shape, found.dtype, found.stride()):
+            return False
+        if call.function in _SAME_MEMORY:
+            return True
+        is_one = call.function in _TIMES_ONE and not isinstance(call.args[1], Slot) and call.args[1] == 1
+        return is_one and not {self._memory(call.args[0]), self._memory(call.results[0])} & self._changed
+
+    def _memory(self, slot: Slot) -> int:
+        return self._tape.tensors[slot.number].untyped_storage().data_ptr()
+
+
+def _drop_unused(tape: Tape, outs: Sequence[Slot]) -> None:
+    """Takes out calls whose results nobody needs."""
+    needed = {slot.number for slot in outs}
+    calls = []
+    for call in reversed(tape.calls):
+        if call.is_mutable or any(slot is not None and slot.number in needed for slot in call.results):
+            needed.update(slot.number for slot in slots_in((call.args, call.kwargs)))
+            calls.append(call)
+    tape.calls = calls[::-1]
+
+
+def _quicker(call: Call, tape: Tape) -> Callable[..., Any] | None:
+    """A quicker function on a CPU: for a softmax over a short last dimension, and for max pooling."""
+    if not call.args or not isinstance(call.args[0], Slot) or tape.tensors[call.args[0].number].device.type != "cpu":
+        return None
+    if call.function is aten.max_pool2d_with_indices.default:
+        return max_pool2d_with_indices
+    x, softmax = tape.tensors[call.args[0].number], _SOFTMAXES.get(call.function)
+    if softmax is None or x.ndim < 2 or x.shape[-1] > _SHORT:
+        return None
+    return softmax if call.args[_DIM_AT[call.function]] % x.ndim == x.ndim - 1 else None
+
+
+def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    return torch.log_softmax(x.transpose(-1, -2), -2).transpose(-1, -2)
+
+
+def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    return torch.softmax(x.transpose(-1, -2), -2).transpose(-1, -2)
+
+
+def _log_softmax_backward(gradient: Tensor, found: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    gradient, found = gradient.transpose(-1, -2), found.transpose(-1, -2)
+    turned: Tensor = aten._log_softmax_backward_data.default(gradient, found, gradient.ndim - 2, dtype)
+    return turned.transpose(-1, -2)
+
+
+def _softmax_backward(gradient: Tensor, found: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    gradient, found = gradient.transpose(-1, -2), found.transpose(-1, -2)
+    turned: Tensor = aten._softmax_backward_data.default(gradient, found, gradient.ndim - 2, dtype)
+    return turned.transpose(-1, -2)
+
+
+_SOFTMAXES: dict[Any, Callable[..., Tensor]] = {
+    aten._log_softmax.default: _log_softmax, aten._softmax.default: _softmax,
+    aten._log_softmax_backward_data.default: _log_softmax_backward,
+    aten._softmax_backward_data.default: _softmax_backward,
+}
+_DIM_AT = {
+    aten._log_softmax.default: 1, aten._softmax.default: 1, aten._log_softmax_backward_data.default: 2,
+    aten._softmax_backward_data.default: 2,
+}
+
+
+def _renamed(value: Any, same: dict[int, Slot]) -> Any:
+    """The argument with slots replaced."""
+    if isinstance(value, Slot):
+        return same.get(value.number, value)
+    if isinstance(value, dict):
+        return {key: _renamed(item, same) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_renamed(item, same) for item in value)
+    return value
+
+
+def _is_transpose(call: Call) -> bool:
+    return call.function is aten.transpose.int and {call.args[1] % 3, call.args[2] % 3} == {1, 2}
+
+
+def _first(call: Call) -> Slot:
+    slot = call.results[0]
+    assert slot is not None
+    return slot
