@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from velodrome.search.sampler import Sampler
     from velodrome.search.scheduler import Scheduler
 
-SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
+SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2", "evolution", "local", "predictor")
 """The names that ``make_sampler`` knows."""
 
 SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
@@ -21,6 +21,8 @@ SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
+    "evolution": ("population", "sample", "crossover", "warm", "pool"), "local": ("start", "warm", "pool"),
+    "predictor": ("start", "candidates", "encoding", "warm", "pool"),
     "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
     "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
     "pbt": ("population", "interval", "quantile", "resample", "explore"),
@@ -57,6 +59,18 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
             from velodrome.search.sobol import SobolSampler
 
             return SobolSampler(seed=seed)
+        case "evolution":
+            from velodrome.search.arch.evolution import EvolutionSampler
+
+            return EvolutionSampler(seed=seed, **_loose(options))
+        case "local":
+            from velodrome.search.arch.local_search import LocalSearchSampler
+
+            return LocalSearchSampler(seed=seed, **_loose(options))
+        case "predictor":
+            from velodrome.search.arch.predictor_sampler import PredictorSampler
+
+            return PredictorSampler(seed=seed, **_loose(options))
         case _:
             from velodrome.search.optuna_bridge import OptunaSampler
 

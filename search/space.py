@@ -295,6 +295,21 @@ class Space:
         at = name or next(iter(found))
         return found[at].graph(params, at)
 
+    def structure(self, params: Params) -> str:
+        """A hash that is the same for configurations with isomorphic nets whose other parameters are the same.
+
+        Raises:
+            ArchitectureError: If a net can't be measured; it names the node.
+        """
+        if not self._nets:
+            return str(self.key(params))
+        from velodrome.search.arch.conditions import active
+
+        nets = active(self._nets, params)
+        inside = tuple(f"{name}." for name in nets)
+        rest = {name: value for name, value in params.items() if not name.startswith(inside)}
+        return ",".join([str(self.key(rest)), *(net.graph(params, name).key() for name, net in nets.items())])
+
     def build(self, params: Mapping[str, ParamValue], name: str | None = None) -> nn.Module:
         """The net of a configuration as a module, with freshly drawn weights; ``name`` as for ``graph``.
 

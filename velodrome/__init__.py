@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from velodrome.api import create_study, load_agent, load_study, open_store, play, resume, sweep, train
     from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
     from velodrome.replicates import Replicates
-    from velodrome.search.arch.cell import Cell, darts_cell, nas201_cell
+    from velodrome.search.arch.cell import Cell
+    from velodrome.search.arch.known import darts_cell, nas201_cell, nas201_net
     from velodrome.search.arch.net import Net
     from velodrome.search.arch.operators import register_op
     from velodrome.search.arch.parts import Block, Chain, Either, Repeat, Residual
+    from velodrome.search.arch.proxies import zero_cost
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
@@ -42,9 +44,11 @@ _HOMES = {
     "velodrome.api": ("create_study", "load_agent", "load_study", "open_store", "play", "resume", "sweep", "train"),
     "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
     "velodrome.replicates": ("Replicates",),
-    "velodrome.search.arch.cell": ("Cell", "darts_cell", "nas201_cell"),
+    "velodrome.search.arch.cell": ("Cell",),
+    "velodrome.search.arch.known": ("darts_cell", "nas201_cell", "nas201_net"),
     "velodrome.search.arch.net": ("Net",),
     "velodrome.search.arch.operators": ("register_op",),
+    "velodrome.search.arch.proxies": ("zero_cost",),
     "velodrome.search.arch.parts": ("Block", "Chain", "Either", "Repeat", "Residual"),
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
@@ -59,8 +63,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Block", "Cell", "Chain", "Choice", "Constraint", "Diverged", "Either", "Float", "Int", "Interrupted", "Net",
     "Pruned", "Repeat", "Replicates", "Residual", "Simulation", "Space", "Study", "Trial", "TrialResult",
-    "VeloError", "create_study", "darts_cell", "load_agent", "load_study", "nas201_cell", "objective", "open_store",
-    "play", "register_op", "resume", "simulate", "sweep", "train",
+    "VeloError", "create_study", "darts_cell", "load_agent", "load_study", "nas201_cell", "nas201_net", "objective",
+    "open_store", "play", "register_op", "resume", "simulate", "sweep", "train", "zero_cost",
 ]
 
 

@@ -222,17 +222,6 @@ class Cell:
                                  allowed="an edge to each node")
 
 
-def nas201_cell() -> Cell:
-    """The cell of NAS-Bench-201: six edges, five operators, 15,625 architectures."""
-    return Cell("zero", "skip", "conv1x1", "conv3x3", "avg3x3", nodes=3)
-
-
-def darts_cell(width: int, *, reduce: bool = False) -> Cell:
-    """A cell of DARTS: four nodes that read two earlier ones each, two inputs, all nodes joined."""
-    return Cell("skip", "sep3x3", "sep5x5", "dil3x3", "dil5x5", "max3x3", "avg3x3", nodes=4, picks=2, inputs=2,
-                output="concat", width=width, reduce=reduce)
-
-
 def _topological(edges: Sequence[Edge], nodes: Sequence[int]) -> tuple[list[int], list[int]]:
     """The nodes in an order along the edges, or a cycle, such as [1, 2, 1]."""
     order: list[int] = []

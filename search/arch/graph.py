@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from velodrome.errors import SpaceError
 from velodrome.search.arch.operators import Measure, Settings, Shape, ShapeError, find, measured, shape_text
@@ -48,6 +48,7 @@ class Graph:
     shape: Shape
     nodes: tuple[Node, ...]
     homes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def measures(self) -> list[Measure]:
         """What every node makes: the shape of its output, its parameters and its FLOPs, parallel to ``nodes``.
@@ -55,6 +56,9 @@ class Graph:
         Raises:
             ArchitectureError: If a node can't take its inputs, or its operator raises or is not registered.
         """
+        if "measures" in self._cache:
+            known: list[Measure] = self._cache["measures"]
+            return known
         found = [Measure(self.shape, 0, 0)]
         for node in self.nodes[1:]:
             inputs = tuple([found[i].shape for i in node.inputs])
@@ -65,6 +69,7 @@ class Graph:
                 found.append(self._measured(node, inputs))
             except Exception as error:
                 raise self._impossible(node, inputs, error) from error
+        self._cache["measures"] = found
         return found
 
     def total(self) -> Measure:
@@ -83,7 +88,10 @@ class Graph:
         Raises:
             ArchitectureError: As ``measures``.
         """
-        return _simplified(self, self.measures())
+        if "simplified" not in self._cache:
+            self._cache["simplified"] = _simplified(self, self.measures())
+        simplified: Graph = self._cache["simplified"]
+        return simplified
 
     def key(self) -> str:
         """A hash, in 16 hexadecimal digits, that is the same for nets of the same structure: isomorphic cells are one.
@@ -94,7 +102,10 @@ class Graph:
         Raises:
             ArchitectureError: As ``measures``.
         """
-        return _digest(tuple(sorted(self.simplified().colours()))).hex()
+        if "key" not in self._cache:
+            self._cache["key"] = _digest(tuple(sorted(self.simplified().colours()))).hex()
+        key: str = self._cache["key"]
+        return key
 
     def colours(self) -> list[bytes]:
         """A colour for each node, by all that it depends on and all that depends on it."""

@@ -21,9 +21,9 @@ class Conv(nn.Sequential):
 
     def __init__(
         self, shape: Shape, *, width: int | None = None, kernel: int = 3, stride: int = 1, dilation: int = 1,
-        groups: int = 1, norm: str = "batch", act: str = "relu", pre: bool = False,
+        groups: int = 1, norm: str = "batch", act: str = "relu", pre: bool = False, grow: int = 1,
     ) -> None:
-        c_out, padding = width or shape[0], dilation * (kernel // 2)
+        c_out, padding = width or shape[0] * grow, dilation * (kernel // 2)
         layers: list[nn.Module] = [
             nn.Conv2d(shape[0], c_out, kernel, stride, padding, dilation, groups, bias=norm == "none"),
             norm_of(norm, c_out),
@@ -75,6 +75,7 @@ class Skip(nn.Module):
         c_out = width or shape[0]
         self.is_plain = stride == 1 and c_out == shape[0]
         if not self.is_plain:
+            self.relu = nn.ReLU()
             self.first = nn.Conv2d(shape[0], c_out // 2, 1, stride, bias=False)
             self.second = nn.Conv2d(shape[0], c_out - c_out // 2, 1, stride, bias=False)
             self.norm = nn.BatchNorm2d(c_out)
@@ -83,7 +84,7 @@ class Skip(nn.Module):
         """The input, or what the convolutions make of it."""
         if self.is_plain:
             return x
-        x = functional.relu(x)
+        x = self.relu(x)
         shift = self.stride - 1
         shifted = functional.pad(x, (0, shift, 0, shift))[:, :, shift:, shift:]
         return self.norm(torch.cat([self.first(x), self.second(shifted)], 1))
@@ -110,10 +111,12 @@ class Zeros(nn.Module):
     def __init__(self, shape: Shape, *, size: str) -> None:
         super().__init__()
         self.shape = tuple(map(int, size.split("x")))
+        self.zero: torch.Tensor
+        self.register_buffer("zero", torch.zeros(()), persistent=False)  # of the net's dtype and device
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Zeros [batch, *shape]."""
-        return torch.zeros((x.shape[0], *self.shape), device=x.device)
+        return self.zero.expand(x.shape[0], *self.shape)
 
 
 class ResidualBlock(nn.Module):
@@ -121,11 +124,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(
         self, shape: Shape, *, width: int | None = None, kernel: int = 3, stride: int = 1, norm: str = "batch",
-        act: str = "relu",
+        act: str = "relu", grow: int = 1,
     ) -> None:
         super().__init__()
-        out = (width or shape[0], -(-shape[1] // stride), -(-shape[2] // stride))
-        self.first = Conv(shape, width=width, kernel=kernel, stride=stride, norm=norm, act=act)
+        out = (width or shape[0] * grow, -(-shape[1] // stride), -(-shape[2] // stride))
+        self.first = Conv(shape, width=out[0], kernel=kernel, stride=stride, norm=norm, act=act)
         self.second = Conv(out, kernel=kernel, norm=norm, act="none")
         self.join = Residual(shape, out)
         self.act = activation_of(act)
@@ -289,12 +292,12 @@ class Align(nn.Module):
     def __init__(self, shape: Shape, like: Shape, *, width: int, relu: bool = True) -> None:
         super().__init__()
         stride = max(1, round(shape[1] / like[1]))
-        self.relu = relu
+        self.relu = nn.ReLU() if relu else nn.Identity()
         self.project = nn.Sequential(nn.Conv2d(shape[0], width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
         """The resized input."""
-        return self.project(functional.relu(x) if self.relu else x)
+        return self.project(self.relu(x))
 
 
 def norm_of(norm: str, width: int) -> nn.Module:

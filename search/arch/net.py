@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from velodrome.search.arch.operators import Shape
 
 
+Items = tuple[tuple[str, ParamValue], ...]
+_MOST_GRAPHS = 4096
+
+
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Net:
     """An architecture to search.
@@ -35,12 +39,15 @@ class Net:
     shape: Shape
     body: Chain
     homes: Mapping[str, str] = field(compare=False)
+    _graphs: dict[tuple[str, Items], Graph] = field(compare=False, default_factory=dict)
+    """The latest graphs: the same configuration is checked, hashed, encoded and built one after the other."""
 
     def __init__(self, shape: Shape, /, *parts: Part | str, **named: Part | str) -> None:
         put = object.__setattr__
         put(self, "shape", tuple(shape) if isinstance(shape, list | tuple) else shape)
         put(self, "body", Chain(*parts, **named))
         put(self, "homes", {})
+        put(self, "_graphs", {})
 
     def __repr__(self) -> str:
         return f"Net({self.shape!r}, {named_parts(self.body.parts)})"
@@ -67,9 +74,15 @@ class Net:
             params: A configuration of the space that holds this net.
             at: The net's name in it.
         """
-        builder = Builder(self.shape)
-        self.body.expand(params, at, builder, Flow(0, 0))
-        return builder.done(self.homes)
+        inside = f"{at}."
+        key = at, tuple([item for item in params.items() if item[0].startswith(inside)])
+        if key not in self._graphs:
+            if len(self._graphs) >= _MOST_GRAPHS:
+                self._graphs.clear()
+            builder = Builder(self.shape)
+            self.body.expand(params, at, builder, Flow(0, 0))
+            self._graphs[key] = builder.done(self.homes)
+        return self._graphs[key]
 
     def build(self, params: Mapping[str, ParamValue], at: str = "net") -> nn.Module:
         """The net as a module, with freshly drawn weights.

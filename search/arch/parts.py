@@ -229,19 +229,24 @@ class Repeat:
         part: The part.
         times: How often: a number, an ``Int`` or a ``Choice`` of numbers.
         shared: Whether all copies have the same settings; otherwise each has its own.
+        between: A part between each copy and the next, such as one that halves an image; its settings are the same
+            everywhere.
     """
 
     part: Part
     times: int | Int | Choice = 1
     shared: bool = False
+    between: Part | None = None
 
     def domains(self) -> dict[str, Domain]:
         """The number of copies, and inside it each one's parameters by ``NUMBER.NAME``; shared ones stand beside it."""
         inner, counts = self.part.domains(), self._counts()
+        between = {join("between", name): d for name, d in self.between.domains().items()} if self.between else {}
         if self.shared:
-            return ({} if len(counts) == 1 else {"": self._times()}) | {name or "part": d for name, d in inner.items()}
+            own = {} if len(counts) == 1 else {"": self._times()}
+            return {**own, **{join("part", name) if "" in inner else name: d for name, d in inner.items()}, **between}
         branches = [{join(str(i), name): d for i in range(count) for name, d in inner.items()} for count in counts]
-        return branches[0] if len(counts) == 1 else {"": Choice.of(counts, branches)}
+        return {**(branches[0] if len(counts) == 1 else {"": Choice.of(counts, branches)}), **between}
 
     def expand(self, params: Mapping[str, ParamValue], at: str, graph: Builder, flow: Flow) -> Flow:
         """The nodes of all copies."""
@@ -250,14 +255,12 @@ class Repeat:
         assert isinstance(count, int)
         own = f"{at}.part" if "" in self.part.domains() else at
         for i in range(count):
-            if not self.shared:
+            if self.between is not None and i > 0:
+                flow = _expand_as(self.between, params, f"{at}.between", f"{at}.between{i}", graph, flow)
+            if self.shared:
+                flow = _expand_as(self.part, params, own, f"{at}.{i}", graph, flow)
+            else:
                 flow = self.part.expand(params, f"{at}.{i}", graph, flow)
-                continue
-            first = len(graph.nodes)
-            flow = self.part.expand(params, own, graph, flow)
-            for k in range(first, len(graph.nodes)):  # the parameters are shared, the nodes have names of their own
-                node = graph.nodes[k]
-                graph.nodes[k] = node._replace(name=f"{at}.{i}{node.name.removeprefix(own)}")
         return flow
 
     def validate(self, where: str) -> None:
@@ -268,12 +271,14 @@ class Repeat:
         if not counts or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts):
             raise SpaceError(f"Repeat {where!r} has no number of times", given=repr(self.times),
                              allowed="a whole number, Int(1, 4), Choice(2, 4, 8)")
-        validate_parts((("0", self.part),), where)
+        between = () if self.between is None else (("between", self.between),)
+        validate_parts((("0", self.part), *between), where)
 
     def to_json(self) -> dict[str, Any]:
         """The part as JSON."""
         times = self.times.to_json() if isinstance(self.times, Int | Choice) else self.times
-        return {"part": "repeat", "of": self.part.to_json(), "times": times, "shared": self.shared}
+        between = {} if self.between is None else {"between": self.between.to_json()}
+        return {"part": "repeat", "of": self.part.to_json(), "times": times, "shared": self.shared, **between}
 
     def _times(self) -> Domain:
         assert isinstance(self.times, Int | Choice)
@@ -319,6 +324,18 @@ class Residual:
         """The part as JSON."""
         skip = self.skip.to_json() if isinstance(self.skip, Choice) else self.skip
         return {"part": "residual", "of": self.part.to_json(), "skip": skip}
+
+
+def _expand_as(
+    part: Part, params: Mapping[str, ParamValue], at: str, name: str, graph: Builder, flow: Flow
+) -> Flow:
+    """Expands one of several copies whose parameters are shared under ``at``; its nodes' names begin with ``name``."""
+    first = len(graph.nodes)
+    flow = part.expand(params, at, graph, flow)
+    for k in range(first, len(graph.nodes)):
+        node = graph.nodes[k]
+        graph.nodes[k] = node._replace(name=name + node.name.removeprefix(at))
+    return flow
 
 
 def as_part(part: Part | str) -> Part:
@@ -404,7 +421,8 @@ def _repeat(data: Mapping[str, Any], where: str) -> Part:
     times = domain_from_json(data["times"], where) if isinstance(data["times"], Mapping) else data["times"]
     if isinstance(times, Float):
         raise TypeError(times)
-    return Repeat(part_from_json(data["of"], where), times, data["shared"])
+    between = part_from_json(data["between"], where) if "between" in data else None
+    return Repeat(part_from_json(data["of"], where), times, data["shared"], between)
 
 
 @reads("residual")

@@ -21,14 +21,17 @@ ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "leaky_relu", "none")
 @built_in
 def conv(
     shape: Shape, *, width: int | None = None, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1,
-    norm: str = "batch", act: str = "relu", pre: bool = False,
+    norm: str = "batch", act: str = "relu", pre: bool = False, grow: int = 1,
 ) -> Measure:
-    """Convolution, norm, activation; ``pre`` puts the activation first (ReLU, convolution, norm)."""
+    """Convolution, norm, activation; ``pre`` puts the activation first (ReLU, convolution, norm).
+
+    ``grow`` times as many channels come out as went in, where there is no ``width``.
+    """
     c_in, height, wide = _image(shape)
     _known("norm", norm, NORMS)
     _known("act", act, ACTIVATIONS)
     _odd("kernel", kernel)
-    c_out = width or c_in
+    c_out = width or c_in * grow
     if c_in % groups or c_out % groups:
         raise ShapeError(f"{groups} groups do not divide {c_in} channels in and {c_out} out")
     out = c_out, _strided(height, stride), _strided(wide, stride)
@@ -94,9 +97,10 @@ def zeros(shape: Shape, *, size: str) -> Measure:
 @built_in
 def residual_block(
     shape: Shape, *, width: int | None = None, kernel: int = 3, stride: int = 1, norm: str = "batch", act: str = "relu",
+    grow: int = 1,
 ) -> Measure:
     """Two convolutions with the input added (He et al. 2016, https://arxiv.org/abs/1512.03385, the basic block)."""
-    first = conv(shape, width=width, kernel=kernel, stride=stride, norm=norm, act=act)
+    first = conv(shape, width=width, grow=grow, kernel=kernel, stride=stride, norm=norm, act=act)
     second = conv(first.shape, kernel=kernel, norm=norm, act="none")
     joined = residual(shape, second.shape)
     return Measure(second.shape, first.params + second.params + joined.params,

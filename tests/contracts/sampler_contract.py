@@ -18,9 +18,6 @@ import numpy as np
 import pytest
 
 from velodrome.errors import UsageError
-from velodrome.search.arch.cell import Cell
-from velodrome.search.arch.net import Net
-from velodrome.search.arch.parts import Block, Repeat
 from velodrome.search.domains import Choice, Domain, Float, Int
 from velodrome.search.history import History
 from velodrome.search.sampler import Exhausted, Sampler
@@ -37,10 +34,6 @@ SPACES: Mapping[str, Space] = {
         "momentum": Float(0, 0.99), "nesterov": Choice("no", yes={"k": Int(1, 4)})})),
     "constrained": Space(width=Int(1, 64), depth=Int(1, 32), constraints=["width * depth <= 256"]),
     "choices": Space(a=Choice("x", "y", "z"), b=Choice(1, 2, 3, 4), c=Choice(False, True)),
-    "net": Space(lr=Float(1e-4, 0.1, log=True), net=Net(
-        (4, 6, 6), Repeat(Block("conv", width=Choice(4, 8)), times=Int(1, 3)), Cell("zero", "skip", "conv3x3", nodes=2),
-        Block("pool", stride=Choice(2, 7)),
-    ), constraints="params < 2000"),
     "one value": Space(a=Int(3, 3), b=Float(0, 1)),
 }
 GOAL = Goal.parse("minimize loss")

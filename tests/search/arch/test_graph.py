@@ -89,7 +89,7 @@ def test_the_whole_of_nas_bench_201() -> None:
 @pytest.mark.parametrize("name", list(NETS))
 def test_what_is_built_is_what_was_measured(name: str) -> None:
     space, rng = velo.Space(net=NETS[name]), np.random.default_rng(1)
-    for _ in range(8):
+    for _ in range(3):
         params = space.sample(rng)
         graph, net = space.graph(params), space.build(params)
         shape, num_params, flops = graph.total()
@@ -99,11 +99,11 @@ def test_what_is_built_is_what_was_measured(name: str) -> None:
         assert len(graph.key()) == 16
 
 
-@pytest.mark.parametrize("name", ["cell", "mlp", "darts"])
+@pytest.mark.parametrize("name", ["cell", "mlp"])
 def test_simplified_it_computes_the_same(name: str) -> None:
     """The original, run node by node with the same weights, gives the same output."""
     space, rng = velo.Space(net=NETS[name]), np.random.default_rng(2)
-    for _ in range(4):
+    for _ in range(2):
         graph = space.graph(space.sample(rng))
         net = build(graph).eval()
         x = torch.rand(2, *NETS[name].shape)

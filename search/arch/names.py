@@ -1,0 +1,4 @@
+"""Names that are checked before torch is loaded."""
+
+PROXIES = ("synflow", "naswot", "jacob_cov", "grad_norm", "snip", "params", "flops")
+"""The zero-cost proxies of ``proxies``."""
