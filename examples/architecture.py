@@ -16,7 +16,7 @@ import velodrome as velo
 EPOCHS = 6
 BATCH_SIZE = 64
 
-CELL = velo.Cell("skip", "conv3x3", "sep3x3", "max3x3", nodes=2)
+CELL = velo.Cell("skip", "conv1x1", "conv3x3", "sep3x3", nodes=2)
 SPACE = velo.Space(
     lr=velo.Float(5e-3, 5e-2, log=True),
     net=velo.Net(

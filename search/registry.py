@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from velodrome.search.sampler import Sampler
     from velodrome.search.scheduler import Scheduler
 
-SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2", "evolution", "local", "predictor")
+SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2", "evolution", "local", "predictor", "sharing")
 """The names that ``make_sampler`` knows."""
 
 SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
@@ -22,6 +22,7 @@ SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
     "evolution": ("population", "sample", "crossover", "warm", "pool"), "local": ("start", "warm", "pool"),
+    "sharing": ("candidates", "winners", "population", "sample"),
     "predictor": ("start", "candidates", "encoding", "warm", "pool"),
     "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
     "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
@@ -67,6 +68,10 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
             from velodrome.search.arch.local_search import LocalSearchSampler
 
             return LocalSearchSampler(seed=seed, **_loose(options))
+        case "sharing":
+            from velodrome.search.arch.stages import SharingSampler
+
+            return SharingSampler(**_loose(options))
         case "predictor":
             from velodrome.search.arch.predictor_sampler import PredictorSampler
 

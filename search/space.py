@@ -275,6 +275,12 @@ class Space:
 
     # ---- architectures
 
+    def active_nets(self, params: Mapping[str, ParamValue]) -> dict[str, Net]:
+        """Those nets that a configuration has, by name: all but those inside options that are not chosen."""
+        from velodrome.search.arch.conditions import active
+
+        return active(self._nets, params)
+
     def graph(self, params: Mapping[str, ParamValue], name: str | None = None) -> Graph:
         """The net of a configuration, node by node.
 
@@ -285,9 +291,7 @@ class Space:
         Raises:
             SpaceError: If the space has no such net, or several and no name, or the configuration has not this one.
         """
-        from velodrome.search.arch.conditions import active
-
-        found = active(self._nets, params)
+        found = self.active_nets(params)
         if (name or len(found) != 1) and name not in found:
             raise SpaceError("Which net is meant?" if found and not name else "The configuration has no such net",
                              given=repr(name) if name else "no name", allowed=_listed(found),
@@ -303,9 +307,7 @@ class Space:
         """
         if not self._nets:
             return str(self.key(params))
-        from velodrome.search.arch.conditions import active
-
-        nets = active(self._nets, params)
+        nets = self.active_nets(params)
         inside = tuple(f"{name}." for name in nets)
         rest = {name: value for name, value in params.items() if not name.startswith(inside)}
         return ",".join([str(self.key(rest)), *(net.graph(params, name).key() for name, net in nets.items())])

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from velodrome.search.arch.operators import register_op
     from velodrome.search.arch.parts import Block, Chain, Either, Repeat, Residual
     from velodrome.search.arch.proxies import zero_cost
+    from velodrome.search.arch.stages import staged, unstaged
+    from velodrome.search.arch.supernet import Supernet, fair_paths, use_batch_statistics
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
@@ -50,6 +52,8 @@ _HOMES = {
     "velodrome.search.arch.operators": ("register_op",),
     "velodrome.search.arch.proxies": ("zero_cost",),
     "velodrome.search.arch.parts": ("Block", "Chain", "Either", "Repeat", "Residual"),
+    "velodrome.search.arch.stages": ("staged", "unstaged"),
+    "velodrome.search.arch.supernet": ("Supernet", "fair_paths", "use_batch_statistics"),
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
@@ -62,9 +66,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Block", "Cell", "Chain", "Choice", "Constraint", "Diverged", "Either", "Float", "Int", "Interrupted", "Net",
-    "Pruned", "Repeat", "Replicates", "Residual", "Simulation", "Space", "Study", "Trial", "TrialResult",
-    "VeloError", "create_study", "darts_cell", "load_agent", "load_study", "nas201_cell", "nas201_net", "objective",
-    "open_store", "play", "register_op", "resume", "simulate", "sweep", "train", "zero_cost",
+    "Pruned", "Repeat", "Replicates", "Residual", "Simulation", "Space", "Study", "Supernet", "Trial",
+    "TrialResult", "VeloError", "create_study", "darts_cell", "fair_paths", "load_agent", "load_study",
+    "nas201_cell", "nas201_net", "objective", "open_store", "play", "register_op", "resume", "simulate", "staged",
+    "sweep", "train", "unstaged", "use_batch_statistics", "zero_cost",
 ]
 
 

@@ -31,7 +31,7 @@ def encode(space: Space, params: Params, encoding: str) -> Features:
     Raises:
         ArchitectureError: If a net can't be measured.
     """
-    nets = [name for name in space.nets if any(key.startswith(f"{name}.") for key in params)]
+    nets = space.active_nets(params)
     inside = tuple(f"{name}." for name in nets)
     found: Features = {}
     for name, value in params.items():

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from velodrome import seeding
 from velodrome.errors import UsageError, nearest
-from velodrome.search.arch.build import GraphModule
+from velodrome.search.arch.build import GraphModule, build
 from velodrome.search.arch.names import PROXIES
 from velodrome.search.space import Space
 from velodrome.types import Params
@@ -62,14 +62,11 @@ def zero_cost(net: GraphModule, proxy: str, *, batch: Batch | None = None, seed:
 
 def score(space: Space, params: Params, proxy: str, *, seed: int = 0) -> float:
     """The sum of a proxy over the nets of a configuration, built with weights that depend on ``seed`` alone."""
-    from velodrome.search.arch.build import build
-    from velodrome.search.arch.conditions import active
-
     total, threads = 0.0, torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)  # the nets are small, and there are many
         try:
-            for name, net in active(space._nets, params).items():
+            for name, net in space.active_nets(params).items():
                 torch.manual_seed(seeding.derive(seed, "proxy", name))
                 total += zero_cost(build(net.graph(params, name)), proxy, seed=seed)
         finally:

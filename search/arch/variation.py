@@ -7,7 +7,7 @@ at random, and what it makes inactive is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from velodrome.search.domains import Choice, Domain
@@ -22,15 +22,18 @@ _SPREAD = 0.15
 """The standard deviation of a number's step, as a part of its scale."""
 
 
-def mutate(params: Params, space: Space, rng: np.random.Generator, changes: int = 1) -> Params:
-    """A configuration of the space that differs from ``params`` in ``changes`` parameters, and what hangs on them.
+def mutate(
+    params: Params, space: Space, rng: np.random.Generator, changes: int = 1, fixed: Collection[str] = ()
+) -> Params:
+    """A configuration of the space that differs from ``params`` in ``changes`` parameters, and what hangs on them;
+    those that are ``fixed`` stay.
 
     Where two hundred changes in a row break a constraint, a random configuration.
     """
     for _ in range(_TRIES):
         changed = dict(params)
         for _ in range(changes):
-            changed = _changed(changed, space, rng)
+            changed = _changed(changed, space, rng, fixed)
         if space.violated(changed) is None:
             return changed
     return space.sample(rng)
@@ -40,7 +43,7 @@ def cross(one: Params, two: Params, space: Space, rng: np.random.Generator) -> P
     """A configuration of the space with each parameter from one of two; ``one`` where none meets the constraints."""
     for _ in range(_TRIES):
         found: Params = {}
-        for name, domain in _active(space, found):
+        for name, domain in active_parameters(space, found):
             givers = [parent[name] for parent in (one, two) if name in parent]
             found[name] = givers[int(rng.integers(len(givers)))] if givers else domain.from_unit(rng.random())
         if space.violated(found) is None:
@@ -58,7 +61,7 @@ def neighbours(params: Params, space: Space, rng: np.random.Generator, most: int
              for value in _others(domain, params[name], rng)]
     for i in rng.permutation(len(moves)).tolist():
         name, value = moves[i]
-        near = _with(params, space, name, value, rng)
+        near = with_value(params, space, name, value, rng)
         if space.violated(near) is None:
             found.setdefault(space.structure(near), near)
         if len(found) == most:
@@ -67,20 +70,21 @@ def neighbours(params: Params, space: Space, rng: np.random.Generator, most: int
     return list(found.values())
 
 
-def _changed(params: Params, space: Space, rng: np.random.Generator) -> Params:
+def _changed(params: Params, space: Space, rng: np.random.Generator, fixed: Collection[str]) -> Params:
     """One parameter, each as likely, has another value."""
-    names = [name for name, domain in space.domains.items() if name in params and not _is_constant(domain)]
+    names = [name for name, domain in space.domains.items()
+             if name in params and name not in fixed and not _is_constant(domain)]
     if not names:
         return params
     name = names[int(rng.integers(len(names)))]
     domain = space.domains[name]
-    return _with(params, space, name, _another(domain, params[name], rng), rng)
+    return with_value(params, space, name, _another(domain, params[name], rng), rng)
 
 
-def _with(params: Params, space: Space, name: str, value: ParamValue, rng: np.random.Generator) -> Params:
+def with_value(params: Params, space: Space, name: str, value: ParamValue, rng: np.random.Generator) -> Params:
     """The configuration with another value; new children are drawn, those of before go."""
     changed: Params = {}
-    for other, domain in _active(space, changed):
+    for other, domain in active_parameters(space, changed):
         if other == name:
             changed[other] = value
         else:
@@ -88,7 +92,7 @@ def _with(params: Params, space: Space, name: str, value: ParamValue, rng: np.ra
     return changed
 
 
-def _active(space: Space, growing: Params) -> Iterator[tuple[str, Domain]]:
+def active_parameters(space: Space, growing: Params) -> Iterator[tuple[str, Domain]]:
     """The parameters of a configuration, found as it grows: parents come first, and decide on their children."""
     conditions = space.conditions
     for name, domain in space.domains.items():

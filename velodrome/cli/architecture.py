@@ -18,7 +18,6 @@ def show_architecture(
     """
     from velodrome.api import load_study
     from velodrome.search.arch import draw
-    from velodrome.search.arch.conditions import active
 
     loaded = load_study(study, store=store)
     space = loaded.space
@@ -26,7 +25,7 @@ def show_architecture(
         raise UsageError(f"Study {study!r} searches no architecture", given=", ".join(space.domains) or "no space",
                          allowed="a study whose space has a Net")
     trial = loaded.trial(number) if number is not None else loaded.best if loaded.goal.is_single else loaded.front[0]
-    names = list(active(space._nets, trial.params))
+    names = list(space.active_nets(trial.params))
     drawings = {name: draw.drawing_of(space.graph(trial.params, name)) for name in names}
     if as_json:
         out_json({"study": study, "trial": trial.number,
