@@ -97,8 +97,8 @@ def register_op(name: str) -> Callable[[_F], _F]:
             raise SpaceError(f"Operator {name!r} takes no shape", given=f"{make!r}",
                              allowed="def make(shape, *, setting=default): return a module")
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        home = inspect.unwrap(make).__globals__.get("__file__", "") if inspect.isroutine(make) else ""
-        _OPS[name] = Op(name, make, None, defaults, base=name, home=str(Path(home).resolve()) if home else "")
+        home = Path(inspect.unwrap(make).__code__.co_filename if inspect.isfunction(make) else "")
+        _OPS[name] = Op(name, make, None, defaults, base=name, home=str(home.resolve()) if home.is_file() else "")
         measured.cache_clear()
         return make
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from velodrome.pareto import Point, ranks
 from velodrome.search.history import History
 from velodrome.search.sequence import needs_space
-from velodrome.types import Params, TrialState
+from velodrome.types import FailureClass, Params, TrialState
 
 _TRIES = 50
+_TELLING = (FailureClass.OOM, FailureClass.DIVERGED)
 
 
 class Entry(NamedTuple):
@@ -30,6 +31,8 @@ class Entry(NamedTuple):
 class Tried:
     """The finished trials of one study, in order of finishing.
 
+    A trial that ran out of memory or diverged counts as worse than all others; one that failed otherwise tells nothing.
+
     Args:
         sampler: Whose it is, for the error where there is no space.
     """
@@ -38,7 +41,9 @@ class Tried:
         self.entries: list[Entry] = []
         self._sampler = sampler
         self._history: History | None = None
-        self._structures: dict[str, int] = {}
+        self._structures: dict[str, None] = {}
+        self._running: list[str] = []
+        self._taken = 0
 
     def update(self, history: History) -> Tried:
         """Takes in what has finished since.
@@ -50,17 +55,20 @@ class Tried:
             if history.is_define_by_run:
                 raise needs_space(self._sampler)
             self._history = history
-            self.entries, self._structures = [], {}
+            self.entries, self._structures, self._taken = [], {}, 0
         directions = history.goal.directions
-        for trial in history.finished(len(self.entries)):
+        for trial in history.finished(self._taken):
+            self._taken += 1
+            if trial.state is TrialState.FAILED and trial.failure not in _TELLING:
+                continue
             values = trial.values if trial.state is not TrialState.FAILED else None
             scores = tuple(
                 math.inf if math.isnan(v) else d.score(v)
                 for d, v in zip(directions, values or [math.nan] * len(directions), strict=True))
             structure = history.space.structure(trial.params)
             self.entries.append(Entry(trial.number, trial.params, scores, structure))
-            self._structures[structure] = self._structures.get(structure, 0) + 1
-        self._running = {history.space.structure(s.params) for s in history.running.values()}
+            self._structures[structure] = None
+        self._running = [history.space.structure(s.params) for s in history.running.values()]
         return self
 
     def knows(self, structure: str) -> bool:
