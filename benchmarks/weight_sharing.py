@@ -5,10 +5,10 @@
 
 A net is a stem, two cells with a pool between, and a classifier, on images of 14x14 (the mean of each 2x2), trained on
 2,000 of them for three epochs; the cell is searched, with five operators on each of its edges. The budget is counted
-in nets trained for one epoch. Random search and evolution train ``--nets`` nets alone. Weight sharing pays for its supernet
-(each epoch trains five paths), judges 60 candidates, which trains nothing, and has the rest for its winners. What a
-method found is the winner's accuracy on 5,000 images that nobody saw, the mean of the training seeds. Kendall's tau is
-that of inherited against stand-alone accuracy over random cells.
+in nets trained for one epoch. Random search and evolution train ``--nets`` nets alone. Weight sharing pays for its
+supernet (each epoch trains five paths), judges 60 candidates, which trains nothing, and has the rest for its winners.
+What a method found is the winner's accuracy on 5,000 images that nobody saw, the mean of three trainings. Kendall's tau
+is that of inherited against stand-alone accuracy over random cells.
 """
 
 from __future__ import annotations
