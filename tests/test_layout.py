@@ -100,13 +100,9 @@ def test_no_module_loads_a_training_library_when_it_is_imported() -> None:
         ".".join(Path(folder, file).relative_to(ROOT).with_suffix("").parts)
         for folder, _, files in os.walk(ROOT / "velodrome", followlinks=True)
         for file in files if file.endswith(".py") and file != "__init__.py" and not file.startswith("optuna_")
-<<<<<<< HEAD
         and Path(folder).name not in ("rl", "fused")
         and file not in ("ray_executor.py", "ray_handle.py", "ray_worker.py")
-=======
-        and Path(folder).name != "rl" and file not in ("ray_executor.py", "ray_handle.py", "ray_worker.py")
         and (Path(folder).name != "arch" or file not in TORCH_NETS)
->>>>>>> h6
     ]
     assert len(names) > 20
     environments = [name for name in names if name.startswith("velodrome.envs.")]  # Gymnasium's, and numba kernels
