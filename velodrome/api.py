@@ -75,8 +75,8 @@ def sweep(
         space: What to search; None where the objective carries its space, or asks for parameters as it runs.
         trials: How many finished trials (completed, pruned or failed).
         goal: Such as ``"maximize accuracy"``; by default the objective's own, else ``"minimize value"``.
-        sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``, with options where wanted:
-            ``"tpe:n_startup_trials=20"``.
+        sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``evolution``, ``local``,
+            ``predictor``, ``sharing`` or ``scalar``, with options where wanted: ``"tpe:n_startup_trials=20"``.
         scheduler: ``none``, ``median``, ``asha``, ``hyperband`` or ``pbt``, with options:
             ``"asha:min_steps=1,reduction=3"``.
         seed: Everything random derives from it; drawn and kept with the study where none is given.

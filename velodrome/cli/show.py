@@ -24,15 +24,28 @@ from velodrome.types import Goal
 @click.command()
 @study_and_trial
 @click.option("--top", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="The best N trials.")
+@click.option("--architecture", is_flag=True, help="Draw the net of the trial, or of the best one.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Draw it into a file.")
+@click.option("--python", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write it as a Python file that needs only torch.")
 @store_option
 @json_option
-def show(study: str, trial: str | None, top: int, store: Path, as_json: bool) -> None:
+def show(
+    study: str, trial: str | None, top: int, architecture: bool, svg: Path | None, python: Path | None, store: Path,
+    as_json: bool,
+) -> None:
     """Show a study, or one of its trials.
 
     Of a study: its settings, its space, its counts, what velo chose by itself, and its best trials. Of a trial: its
-    parameters, metrics, reports, its checkpoints and what was decided about it.
+    parameters, metrics, reports, its checkpoints and what was decided about it. With --architecture, --svg or --python:
+    its net.
     """
     name, chosen = split_target(study, trial)
+    if architecture or svg or python:
+        from velodrome.cli.architecture import show_architecture
+
+        show_architecture(name, chosen, store, as_json=as_json, svg=svg, python=python)
+        return
     with Reader(store) as reader:
         row = reader.study(name)
         best: list[TrialResult] = []
