@@ -16,9 +16,9 @@ class Digits(velo.TrainingJob):
     """A multilayer perceptron on scikit-learn's 8x8 images: 64 pixels in, 10 classes out."""
 
     space = velo.Space(
-        width=velo.Int(16, 64, log=True),
+        width=velo.Int(8, 32, log=True),
         dropout=velo.Float(0.0, 0.5, step=0.05),
-        batch_size=velo.Choice(32, 64, 128),
+        batch_size=velo.Choice(32, 64),
         lr=velo.Float(1e-3, 1e-1, log=True),
         weight_decay=velo.Float(1e-6, 1e-2, log=True),
     )
