@@ -111,8 +111,9 @@ class TrialTable:
         return trial is not None and may_leave(trial)
 
     def should_save(self, number: int, *, at_end: bool) -> bool:
-        """Whether a checkpoint of what the trial reported last is of use: others might go on from it, it is to pause, or
-        it ends and would be kept.
+        """Whether a checkpoint of what the trial reported last is of use.
+
+        Others might go on from it, the trial is to pause, or it ends and the checkpoint would be kept.
         """
         trial = self.live.get(number)
         if trial is None:
