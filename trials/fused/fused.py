@@ -22,7 +22,7 @@ from velodrome.trials.fused.rows import Layout, Shapes, corner, read, stacked, w
 from velodrome.trials.fused.structure import shapes_of
 from velodrome.trials.fused.tape import Program
 from velodrome.trials.optimizers import OptimizerSpec
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of, spec_of
 
 
 @dataclass(slots=True)
@@ -182,7 +182,7 @@ class Fused:
         state = MemberState(0, parameters, buffers, {}, generator.get_state(), 0.0, 0)
         length = length_of(self.job, member.params, self.data.num_train)
         order = order_of(self.job, member, self.data.num_train, length.batch_size)
-        row = _Row(member, model, shapes_of(model), self.job.optimizer(member.params), length, order, generator)
+        row = _Row(member, model, shapes_of(model), spec_of(self.job, member.params), length, order, generator)
         return row, state
 
     def _build(self, members: Sequence[tuple[_Row, MemberState]]) -> None:

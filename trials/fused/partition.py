@@ -21,7 +21,7 @@ from velodrome.trials.fused.glance import Glance, glance
 from velodrome.trials.fused.member import Member
 from velodrome.trials.fused.programs import CantFuse
 from velodrome.trials.fused.structure import numbers_of, structure_of, unsupported
-from velodrome.trials.training_job import TrainingJob, length_of
+from velodrome.trials.training_job import TrainingJob, length_of, spec_of
 
 _WIDEST = 4
 """Batches that differ by more than this factor go to different groups: the shorter would be mostly filling."""
@@ -101,7 +101,7 @@ def partition(job: TrainingJob, members: Sequence[Member], device: str = "cpu") 
 def _candidate(job: TrainingJob, member: Member) -> _Candidate:
     try:
         model = new_model(job, member, "cpu", None)
-        kind = type(job.optimizer(member.params)).__name__
+        kind = type(spec_of(job, member.params)).__name__
         length = length_of(job, member.params, job.dataset().num_train)
     except Exception as error:
         return _Candidate(member, None, (), 0, _failure(error))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.contracts.executor_contract import Running
 from tests.contracts.job_contract import PARAMS, JobContract, alone, assert_same, reports
 from velodrome.resources.slots import Slot
@@ -21,6 +23,7 @@ class TestInline(JobContract):
         return InlineExecutor(source, Slot(0))
 
 
+@pytest.mark.slow
 class TestOneByOne(JobContract):
     @classmethod
     def make(cls, source: ObjectiveSource) -> Executor:
