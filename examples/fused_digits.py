@@ -19,7 +19,7 @@ class Digits(velo.TrainingJob):
         width=velo.Int(8, 32, log=True),
         dropout=velo.Float(0.0, 0.5, step=0.05),
         batch_size=velo.Choice(16, 32),
-        lr=velo.Float(1e-3, 1e-1, log=True),
+        lr=velo.Float(3e-4, 2e-2, log=True),
         weight_decay=velo.Float(1e-6, 1e-2, log=True),
     )
     goal = "maximize accuracy"
