@@ -27,7 +27,7 @@ def numbers(job: TrainingJob, **params: Any) -> list[list[int]]:
     (MLP(), {"batch_size": [16, 25], "norm": "batch"}),
     (MLP(), {"width": [4, 8], "norm": "layer", "activation": "sigmoid"}),
     (Smoothed(), {"smoothing": [0.0, 0.1], "weight": [1.0, 2.0]}),
-    (CNN(), {"width": [3, 4]}),
+    (CNN(), {"width": [4, 6]}),
     (Transformer(), {"drop": [0.2, 0.1]}),
 ])
 def test_what_may_differ(job: TrainingJob, params: dict[str, Any]) -> None:
