@@ -79,6 +79,7 @@ class Fused:
         self.job, self._device, self._dtype = job, device, dtype
         self.data = job.dataset(device, dtype)
         self._recorders: dict[str, Programs] = {}
+        self._trained: tuple[str, ...] = ()
         self._build([self._fresh(member) for member in members])
 
     @property
@@ -193,7 +194,8 @@ class Fused:
         self._metric_programs: dict[int, Callable[..., dict[str, Tensor]]] = {}
         if not rows:
             return
-        self._look_at(rows[0], states[0])
+        if not self._trained:
+            self._look_at(rows[0])
         # The parameters that are trained in one buffer, all else beside it.
         trained = [_only(state.parameters, self._trained) for state in states]
         layout = Layout([{name: tuple(t.shape) for name, t in own.items()} for own in trained])
@@ -236,10 +238,8 @@ class Fused:
             self._recorders = {read: Programs(self.job, row.model, common)}
         return self._recorders[read]
 
-    def _look_at(self, row: _Row, state: MemberState) -> None:
+    def _look_at(self, row: _Row) -> None:
         """Finds out what the loss uses, from one member that stands for all."""
-        if hasattr(self, "_trained"):
-            return
         start, stop = row.order.span(0)
         samples = row.order.epoch(0)[start:stop].to(self._device)
         batch = tuple(part.index_select(0, samples) for part in self.data.train)
