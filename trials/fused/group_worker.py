@@ -138,14 +138,11 @@ class GroupWorker:
         return Newcomer(seat, None if kept is None else MemberState.from_dict(kept))
 
     def _partitioned(self, running: Sequence[Member], new: Sequence[Member]) -> list[partition.Group]:
-        """Who of the new can train with whom; one over whom the job's code raises, alone, where it will raise again."""
+        """Who of the new can train with whom; all by themselves where that can't be found out."""
         try:
             return partition.partition(self._training, [*running, *new], self._slot.device) if new else []
         except Exception as error:
-            if len(new) == 1:
-                return [partition.Group(tuple(new), failures.of_exception(error, self._training).message)]
-            half = len(new) // 2
-            return [*self._partitioned(running, new[:half]), *self._partitioned(running, new[half:])]
+            return [partition.Group(tuple(new), failures.of_exception(error, self._training).message)]
 
     def _join(self, group: Group | None, newcomers: list[Newcomer]) -> None:
         """Puts trials into a group, a new one where none is given."""

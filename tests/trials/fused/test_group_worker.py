@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.lines import Lines
 from velodrome.clock import FakeClock
-from velodrome.errors import SpaceError
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
 from velodrome.trials.executor import Job, StudyContext
@@ -239,19 +238,13 @@ def test_one_that_is_to_be_apart_waits_and_gets_it_all(crew: Crew) -> None:
     assert crew.link.of(wire.BEGUN)[-1][0] == (2, 3)
 
 
-def test_one_over_whom_the_partition_raises_does_not_part_the_others(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def touchy(_job: object, members: Sequence[Member], _device: str) -> list[partition.Group]:
-        if any(member.number == 2 for member in members):
-            raise SpaceError("trial 2 is odd")
-        return [partition.Group(tuple(members))]
+def test_where_the_partition_fails_each_trains_by_itself(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(*_: object) -> list[partition.Group]:
+        raise RuntimeError("what is this")
 
-    monkeypatch.setattr(partition, "partition", touchy)
-    crew.turns([0, 1, 2, 3, 4])
-    assert [number for number, *_ in crew.link.of(wire.NOTED)] == [0, 1, 2, 3, 4]
-    actions = {number: action for number, _, action, _ in crew.link.of(wire.NOTED)}
-    assert actions == {0: "group", 1: "group", 2: "train alone", 3: "group", 4: "group"}
+    monkeypatch.setattr(partition, "partition", odd)
+    crew.turns([0, 1])
+    assert [message[2:] for message in crew.link.of(wire.NOTED)] == [("train alone", "RuntimeError: what is this")] * 2
 
 
 def test_rows_are_freed_when_a_quarter_is_empty(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
