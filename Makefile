@@ -28,8 +28,8 @@ demo: install
 	  '  $(BIN)/velo sweep examples/digits.py --help    every option; stop a sweep with Ctrl-C,' \
 	  '  $(BIN)/velo resume digits --store $(STORE)        and go on where it was'
 
-# Tests run in a few processes side by side, a file at a time in each; TESTS="tests/rl -x" runs some of them.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Tests run in a few processes side by side, neighbours in the same one; TESTS="tests/rl -x" runs some of them.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 TESTS ?=
 
 test: install

@@ -48,9 +48,18 @@ SEARCHES = {
     "acrobot": Search("ppo", "Acrobot-v1", 100_000, 30, (
         "num_envs=16|32", "num_steps=16|32|64", "epochs=4|8|16", "minibatches=4|8", "lr=5e-4..5e-3:log",
         "gae_lambda=0.9|0.95|0.98", "entropy_coef=1e-4..0.03:log")),
-    "mountaincar": Search("ppo", "MountainCar-v0", 120_000, 20, (
-        "num_steps=16|32|64", "epochs=8|16|20", "minibatches=4|8", "lr=1e-3..6e-3:log", "gamma=0.99|0.995",
-        "gae_lambda=0.95|0.98", "entropy_coef=1e-3..0.03:log")),
+    "mountaincar": Search("ppo", "MountainCar-v0", 120_000, 32, (
+        "num_envs=16|32", "num_steps=16|32|64", "epochs=8|16", "minibatches=4|8", "lr=1e-3..6e-3:log",
+        "gamma=0.99|0.995", "gae_lambda=0.95|0.98", "entropy_coef=3e-3..0.1:log")),
+    "mountaincar-continuous": Search("sac", "MountainCarContinuous-v0", 50_000, 16, (
+        "num_envs=2|4", "lr=5e-4..2e-3:log", "gamma=0.99|0.995|0.999", "tau=0.005|0.01|0.02",
+        "noise_memory=0.9|0.95|0.98")),
+    "pendulum-memory": Search("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, 20, (
+        "num_envs=16|32", "num_steps=64|128", "epochs=10|15|20", "minibatches=2|4|8", "lr=1e-3..6e-3:log",
+        "gae_lambda=0.9|0.95", "gamma=0.9|0.95")),
+    "lunarlander": Search("ppo", "LunarLander-v3", 200_000, 16, (
+        "num_steps=128|256", "epochs=4|8", "minibatches=16|32", "lr=5e-4..3e-3:log", "gamma=0.99|0.995|0.999",
+        "gae_lambda=0.95|0.98", "entropy_coef=1e-3..0.02:log")),
     "doorkey": Search("ppo", "velodrome/DoorKey-5x5-v0", 60_000, 24, (
         "num_envs=16|32", "num_steps=64|128", "epochs=4|8|12", "minibatches=4|8|16", "lr=5e-4..4e-3:log",
         "gamma=0.95|0.98|0.99", "entropy_coef=3e-3..0.03:log")),

@@ -105,6 +105,28 @@ class Ledger:
             self._want(rows, sharer, wanted)
             return self._decide(rows, sharer)
 
+    def reshape(self, sharer: int, demand: Demand, wanted: int) -> Held | None:
+        """A study's slots need something else from now on. A lease that needs less is less at once; others stay.
+
+        Returns:
+            What it holds now, as ``update`` does.
+        """
+        with self._transaction() as rows:
+            if sharer not in rows.sharers:
+                return None
+            rows.touch(sharer)
+            rows.sharers[sharer] = replace(rows.sharers[sharer], demand=demand)
+            self._conn.execute("UPDATE sharers SET demand = ? WHERE id = ?", (demand.to_json(), sharer))
+            for lease in [lease for lease in rows.leases.values() if lease.sharer == sharer]:
+                amounts = demand.on(am.gpus_in(lease.amounts))
+                if am.fit(amounts, lease.amounts):
+                    rows.leases[lease.token] = replace(lease, amounts=amounts)
+                    self._conn.execute(
+                        "UPDATE leases SET amounts = ? WHERE token = ?", (json.dumps(amounts), lease.token)
+                    )
+            self._want(rows, sharer, wanted)
+            return self._decide(rows, sharer)
+
     def release(self, sharer: int, token: int) -> Held | None:
         """A study gives a lease back; one that it does not hold (any more) is left alone.
 

@@ -55,7 +55,8 @@ def find_machine(environ: Mapping[str, str] | None = None) -> Machine:
 
 
 def open_share(
-    machine: Machine, planned: Plan, study: str, priority: str = Priority.NORMAL, threads: int | None = None
+    machine: Machine, planned: Plan, study: str, priority: str = Priority.NORMAL, threads: int | None = None,
+    *, gpu_peak_bytes: int | None = None,
 ) -> tuple[Share, str]:
     """The study's share, and a sentence on it for the record, or ``""``.
 
@@ -65,6 +66,7 @@ def open_share(
         study: Its name.
         priority: Its class.
         threads: How many threads each worker is to have, whoever else is there; None for as many as fit.
+        gpu_peak_bytes: The most GPU memory that such trials were seen to use (``Applicant.gpu_peak_bytes``).
 
     Raises:
         UsageError: If there is no such class, or one trial asks for more than the machine has.
@@ -90,7 +92,7 @@ def open_share(
     try:
         return LedgerShare(ledger, Applicant(
             tenant_of_this_process(), study, chosen, planned.request, inventory, workers,
-            max(slot.threads for slot in planned.slots), threads is not None,
+            max(slot.threads for slot in planned.slots), threads is not None, gpu_peak_bytes,
         )), ""
     except BaseException:
         ledger.close()

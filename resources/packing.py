@@ -1,7 +1,8 @@
 """How many trials share a GPU, by measurement: the most memory that a kind of trial was seen to use.
 
-The first trial of a kind has a GPU to itself. What it used at most is kept in the ledger, and from then on
-``floor(0.9 free / peak)`` trials share the device, each held to its part by CUDA's allocator.
+The first trial of a kind has a GPU to itself. By what it has used after a few reports, ``floor(0.9 free / peak)``
+trials share the device, each held to its part by CUDA's allocator; the ledger keeps the peak for the next study.
+Where a trial needs more, the peak was too low: it counts as twice the part, fewer share, and the trial starts again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from velodrome.resources.gpus import Gpu
-from velodrome.resources.request import ResourceRequest
+from velodrome.resources.request import ResourceRequest, format_bytes
 
 _WHOLE = 1000
 _USABLE = 9, 10
@@ -25,20 +26,16 @@ MAX_SHARERS = 16
 """More trials than this gain nothing from sharing a GPU, however little memory they need."""
 
 
-def kind_of(
-    code: bytes, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 0, dtype: str = ""
-) -> str:
-    """The name of a kind of trial: those of one kind need the same memory, as far as that is known.
+def kind_of(code: bytes, sizes: Mapping[str, Any] | None = None) -> str:
+    """The name of a kind of trial: those of one kind need about the same memory, as far as that is known beforehand.
 
     Args:
         code: The objective's source.
-        shapes: Of the parameters, by name, where they are the same for all trials.
-        batch: Examples in a step, likewise.
-        dtype: Of the activations, such as ``"bfloat16"``, likewise.
+        sizes: What it is told of shapes, batch sizes and precision and does not say itself, any JSON by name: the
+            domains of its parameters (in a training run, of all settings).
     """
-    sizes = sorted((name, list(shape)) for name, shape in (shapes or {}).items())
-    known = [hashlib.sha256(code).hexdigest(), sizes, batch, dtype]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    known = [hashlib.sha256(code).hexdigest(), sizes or {}]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def num_sharers(free_bytes: int, peak_bytes: int) -> int:
@@ -60,6 +57,25 @@ def packed(request: ResourceRequest, gpus: Sequence[Gpu], peak_bytes: int | None
         return request
     sharers = num_sharers(min(gpu.memory_bytes for gpu in gpus), peak_bytes)
     return replace(request, gpu_millis=_WHOLE // sharers)
+
+
+def needed_after(part: float) -> int:
+    """What trials of a kind need, in bytes, of which one ran out of ``part`` of this process's GPU: twice that part.
+
+    As many as share the GPU after that are half as many.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(2 * part * torch.cuda.get_device_properties(0).total_memory)
+
+
+def sharing(peak_bytes: int, request: ResourceRequest) -> str:
+    """How many trials share a GPU, and why, for a person to read."""
+    seen = f"trials of this objective were seen to use {format_bytes(peak_bytes)} of a GPU's memory"
+    if request.gpu_millis == _WHOLE:
+        return f"{seen}: each has a GPU to itself"
+    return f"{seen}: {_WHOLE // request.gpu_millis} share a GPU (gpu=1 for one each)"
 
 
 def memory_part(request: ResourceRequest, memory_bytes: int) -> float:

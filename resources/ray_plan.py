@@ -13,6 +13,7 @@ from velodrome.resources.request import AUTO_GPU, ResourceRequest
 from velodrome.resources.slots import Slot
 
 _WHOLE_GPU = 1000
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def plan_ray(
         reasons.append(f"{workers} worker{'s' * (workers != 1)}: as many as {where} can hold ({shape} each)")
     else:
         reasons.append(f"{workers} worker{'s' * (workers != 1)}, as asked, on {where} ({shape} each)")
-    if workers > fitting:
+    if not fitting:
+        reasons.append("no node can hold one, and a worker has all on one node: they wait for a larger one")
+    elif workers > fitting:
         reasons.append(f"the nodes can hold {fitting} of them: the others wait for a place")
     device = "cuda" if request.gpu_millis else "cpu"
     slot = Slot(0, threads or request.cpus, device, device, memory_bytes=request.memory_bytes)
@@ -83,7 +86,13 @@ def bundle_of(request: ResourceRequest) -> dict[str, float]:
         bundle["GPU"] = request.gpu_millis / _WHOLE_GPU
     if request.memory_bytes:
         bundle["memory"] = float(request.memory_bytes)
-    return bundle
+    return bundle | {name: float(amount) for name, amount in request.custom if amount}
+
+
+def custom_resources(nodes: Sequence[Mapping[str, float]]) -> list[str]:
+    """The names of what else the nodes count (``ray start --resources='{"licences": 4}'``)."""
+    names = dict.fromkeys(name for node in nodes for name in node if ":" not in name)
+    return [name for name in names if name not in _RAYS_OWN]
 
 
 def num_fitting(free: Mapping[str, float], bundle: Mapping[str, float]) -> int:

@@ -90,7 +90,7 @@ class ResourceRequest:
                     "A resource request is not understood", given=repr(part),
                     allowed="; ".join([_ALLOWED, *(f"{other}=N" for other in custom)]),
                     hint=nearest(name, [*parsers, *custom])
-                    or "something else is counted where ledger.toml names it under [resources]",
+                    or "something else is counted where ledger.toml, or a node of the Ray cluster, names it",
                 )
             field, parser = parsers.get(name, (name, partial(_parse_count, what=name)))
             if field in values or field in others:

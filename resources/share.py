@@ -76,6 +76,17 @@ class Share(Protocol):
         """The study has got its name; until then it goes by its objective's."""
         ...
 
+    def repack(self, peak_bytes: int) -> str:
+        """A trial of the study was seen to use so much GPU memory: as many share a GPU from now on as that allows.
+
+        Slots that are as they were before change with the next ``update``: to others with the same index, or they are
+        to be given back.
+
+        Returns:
+            What changes, a sentence; ``""`` where nothing does, as where the user has said how many share.
+        """
+        ...
+
     def note_peak(self, kind: str, peak_bytes: int) -> None:
         """Takes note of the most GPU memory that trials of a kind were seen to use (``packing``)."""
         ...
@@ -101,6 +112,10 @@ class WholeShare:
 
     def rename(self, study: str) -> None:
         """Nobody asks for its name."""
+
+    def repack(self, peak_bytes: int) -> str:
+        """Its slots stay as they are."""
+        return ""
 
     def note_peak(self, kind: str, peak_bytes: int) -> None:
         """Nobody keeps it."""

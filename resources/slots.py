@@ -17,6 +17,7 @@ class Slot:
         env: Environment variables of the worker (``CUDA_VISIBLE_DEVICES`` and the like).
         memory_bytes: Limit on the worker's private memory; 0 for none.
         gpu_memory_part: The part of each GPU's memory that CUDA's allocator is held to; 1 for all.
+        may_grow: Whether that part was chosen by measurement: a trial that needs more is started again with more.
     """
 
     index: int
@@ -26,3 +27,4 @@ class Slot:
     env: dict[str, str] = field(default_factory=dict)
     memory_bytes: int = 0
     gpu_memory_part: float = 1.0
+    may_grow: bool = False

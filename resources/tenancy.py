@@ -6,6 +6,7 @@ another process has written, where the study wants something else than before, a
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 from collections.abc import Callable, Mapping
@@ -15,14 +16,14 @@ from typing import Any
 from velodrome.clock import Clock, SystemClock
 from velodrome.errors import LedgerError
 from velodrome.resources import amounts as am
-from velodrome.resources.allocator import slot
+from velodrome.resources.allocator import plan, slot
 from velodrome.resources.amounts import Amounts
 from velodrome.resources.demand import Demand
 from velodrome.resources.gpus import Gpu
 from velodrome.resources.inventory import Inventory
 from velodrome.resources.ledger import Held, Ledger
 from velodrome.resources.nested import mark
-from velodrome.resources.packing import is_free
+from velodrome.resources.packing import is_free, packed, sharing
 from velodrome.resources.request import ResourceRequest
 from velodrome.resources.share import GiveBack, Grant
 from velodrome.resources.slots import Slot
@@ -46,6 +47,8 @@ class Applicant:
         workers: How many slots it can use at most.
         threads: How many threads each may have where nobody else is there.
         is_pinned: Whether it has these in any case.
+        gpu_peak_bytes: The most GPU memory that such a trial was seen to use, 0 where none was seen, if it is ours to
+            choose how many share a GPU; None where the user has.
     """
 
     tenant: str
@@ -56,6 +59,7 @@ class Applicant:
     workers: int
     threads: int
     is_pinned: bool = False
+    gpu_peak_bytes: int | None = None
 
 
 class LedgerShare:
@@ -83,7 +87,7 @@ class LedgerShare:
         self._unready: dict[int, str] = {}
         """Leases whose GPU has not been freed by whoever had it before, and what is known of that."""
         self._trouble = ""
-        self._is_open, self._pid = True, os.getpid()
+        self._is_open, self._is_reshaped, self._pid = True, True, os.getpid()
         self._threads = self._demand.core_millis // am.WHOLE or 1
         self._id, held = self._join()
         if applicant.is_pinned or (len(held.leases) == applicant.workers and not ledger.has_others(self._id)):
@@ -95,6 +99,8 @@ class LedgerShare:
         now = self._clock.monotonic()
         try:
             wanted = min(wanted, self._applicant.workers)
+            if not self._is_reshaped:
+                self._reshape()
             due = self._is_contended and now >= self._next_at
             if self._ledger.has_changed() or wanted != self._wanted or due or self._unready:
                 self._wanted = wanted
@@ -107,6 +113,25 @@ class LedgerShare:
         except LedgerError as error:
             self._trouble = f"{error.what}: {error.given}"
         return self._grant()
+
+    def repack(self, peak_bytes: int) -> str:
+        """As many trials share a GPU from now on as the peak allows; see ``share.Share``."""
+        who, gpus = self._applicant, self._applicant.inventory.gpus
+        if who.gpu_peak_bytes is None or not gpus:
+            return ""
+        peak_bytes = max(peak_bytes, who.gpu_peak_bytes)
+        part = packed(replace(who.request, gpu_millis=am.WHOLE), gpus, peak_bytes)
+        if part == who.request:
+            return ""
+        planned = plan(who.inventory, part)
+        workers = len(planned.slots)
+        self._applicant = replace(who, request=part, workers=workers, gpu_peak_bytes=peak_bytes)
+        self._demand = Demand.of(part, who.inventory.cpus, workers)
+        if not who.is_pinned:
+            self._threads = min(self._threads, max(slot.threads for slot in planned.slots))
+        self._wanted = min(self._wanted, workers)
+        self._is_reshaped = False
+        return sharing(peak_bytes, part)
 
     def release(self, slot: int) -> None:
         """Gives a slot back."""
@@ -156,18 +181,40 @@ class LedgerShare:
             else:
                 self._slots[lease.token] = self._slot(lease)
 
-    def _slot(self, lease: Lease) -> Slot:
+    def _reshape(self) -> None:
+        """Makes the leases what the study's trials need now; those that are too small for that are to be given back."""
+        held = self._ledger.reshape(self._id, self._demand, self._wanted)
+        self._is_reshaped = True
+        if held is None:
+            return  # counted as dead: the next look finds out
+        self._take(held)
+        for token, before in list(self._slots.items()):
+            if not self._is_outgrown(self._leases[token]):
+                self._slots[token] = self._slot(self._leases[token], before.index)
+
+    def _slot(self, lease: Lease, index: int | None = None) -> Slot:
+        """The lease's slot, with an index that is free where none is given."""
         used = [held.index for held in self._slots.values()]
-        index = next(i for i in range(len(used) + 1) if i not in used)
+        index = next(i for i in range(len(used) + 1) if i not in used) if index is None else index
         made = slot(
             index, self._threads, self._applicant.inventory, self._applicant.request, self._gpus(lease.amounts)
         )
-        return replace(made, env=made.env | mark(lease))
+        may_grow = self._applicant.gpu_peak_bytes is not None and made.gpu_memory_part < 1.0
+        return replace(made, env=made.env | mark(lease), may_grow=may_grow)
+
+    def _is_outgrown(self, lease: Lease) -> bool:
+        """Whether the lease is smaller than what the study's trials need."""
+        return not am.fit(self._demand.on(am.gpus_in(lease.amounts)), lease.amounts)
 
     def _grant(self) -> Grant:
         back = [
             GiveBack(self._slots[token].index, lease.back_reason, self._ledger.settings.rules.grace_s)
             for token, lease in self._leases.items() if lease.back_by is not None and token in self._slots
+        ]
+        back += [
+            GiveBack(self._slots[token].index, "its trials need a larger part of a GPU", math.inf)
+            for token, lease in self._leases.items()
+            if lease.back_by is None and token in self._slots and self._is_outgrown(lease)
         ]
         slots = sorted(self._slots.values(), key=lambda slot: slot.index)
         return Grant(tuple(slots), tuple(back), self._trouble or "; ".join(self._unready.values()) or self._waiting)

@@ -14,7 +14,8 @@ from torch.optim.adam import adam
 class FlatAdam:
     """Adam over a module's parameters as one row (Kingma and Ba 2015), with a limit to the gradient's length.
 
-    Each parameter becomes a view of ``weights`` and keeps its name and shape.
+    Each parameter becomes a view of ``weights`` and keeps its name and shape. ``torch.optim.Adam`` itself would import
+    ``torch._dynamo`` when it is made: 2.5 s at the start of every run.
 
     Args:
         module: Whose parameters.
@@ -32,7 +33,7 @@ class FlatAdam:
         self.weights: nn.Parameter = flatten(module)
         self.lr, self.lr_scale = lr, 1.0
         self._max_norm = max_grad_norm
-        self._betas, self._eps = betas, eps
+        self.betas, self.eps = betas, eps
         self._first, self._second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self._num_steps = torch.zeros((), device=self.weights.device)
 
@@ -50,8 +51,8 @@ class FlatAdam:
         with torch.no_grad():
             adam(
                 [self.weights], [gradient], [self._first], [self._second], [], [self._num_steps], fused=True,
-                amsgrad=False, beta1=self._betas[0], beta2=self._betas[1], lr=self.lr * self.lr_scale,
-                weight_decay=0.0, eps=self._eps, maximize=False,
+                amsgrad=False, beta1=self.betas[0], beta2=self.betas[1], lr=self.lr * self.lr_scale,
+                weight_decay=0.0, eps=self.eps, maximize=False,
             )
         return norm
 

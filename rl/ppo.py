@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from velodrome.rl.categorical_loss import LossWeights, categorical_loss, serves
 from velodrome.rl.finite import check_finite
-from velodrome.rl.flat import flatten
+from velodrome.rl.flat import FlatAdam
 from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
 from velodrome.rl.policy import Policy
 from velodrome.rl.ppo_config import PPOConfig
@@ -45,10 +45,9 @@ class PPO:
         self.policy, self.config = policy, config
         self.num_updates, self.seed = num_updates, seed
         self.updates_done = 0
-        self.lr_scale = 1.0
-        self.weights: nn.Parameter = flatten(policy)
+        self.adam = FlatAdam(policy, config.lr, config.max_grad_norm, eps=config.adam_eps)
+        self.weights = self.adam.weights
         self.device = self.weights.device
-        self.optimizer = torch.optim.Adam([self.weights], lr=config.lr, eps=config.adam_eps, fused=True)
         self.generator = torch.Generator().manual_seed(derive(seed, "minibatches"))
         self._weights = LossWeights(config.clip, config.clip_value, config.value_coef, config.entropy_coef)
 
@@ -59,9 +58,7 @@ class PPO:
             Diverged: If a loss, a gradient or a weight is no finite number any more; it names the first that is not.
         """
         config = self.config
-        lr = config.lr * self.lr_scale * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        self.adam.lr = config.lr * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
         # Values, advantages and the log-probabilities of the policy that acted.
         batch = rollout.batch(self.policy, gamma=config.gamma, gae_lambda=config.gae_lambda, device=self.device)
         steps: list[Tensor] = []
@@ -76,30 +73,20 @@ class PPO:
         self.updates_done += 1
         means = torch.stack(steps).mean(0).tolist()
         explained = float(explained_variance(*batch.learnt(batch.value, batch.target)))
-        return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained, "learning_rate": lr}
+        return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained,
+                "learning_rate": self.adam.lr * self.adam.lr_scale}
 
     def soften(self, rollback: int) -> None:
         """Halves the learning rate for each rollback, and shuffles otherwise than before."""
-        self.lr_scale = 0.5**rollback
+        self.adam.lr_scale = 0.5**rollback
         self.generator.manual_seed(derive(self.seed, "minibatches", "rollback", rollback))
 
     def _step(self, batch: Batch) -> Tensor:
         """One gradient step; returns the figures of ``_NAMES``."""
-        config = self.config
         head, value = self.policy.outputs(batch.obs, batch.memory)
         loss, parts = self._loss(head, value, batch)
-        # The gradient, not too long.
-        gradient = self.weights.grad
-        assert gradient is not None
-        gradient.zero_()
-        torch.autograd.backward(loss)
-        norm = float(torch.linalg.vector_norm(gradient))
-        if not math.isfinite(norm):
+        if not math.isfinite(self.adam.descend(loss)):
             self._explain(batch)
-        if 0.0 < config.max_grad_norm < norm:
-            gradient.mul_(config.max_grad_norm / (norm + 1e-6))
-        # The step.
-        self.optimizer.step()
         return torch.cat([loss.detach().unsqueeze(0), parts])
 
     def _loss(self, head: Tensor, value: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -132,16 +119,13 @@ class PPO:
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""
         return {
-            "weights": self.weights.detach().clone(), "optimizer": self.optimizer.state_dict(),
-            "sight": self.policy.sight.state(), "generator": self.generator.get_state(),
-            "updates_done": self.updates_done, "lr_scale": self.lr_scale,
+            **self.adam.state(), "sight": self.policy.sight.state(), "generator": self.generator.get_state(),
+            "updates_done": self.updates_done,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state, bit for bit on a CPU."""
-        with torch.no_grad():
-            self.weights.copy_(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.adam.load(state)
         self.policy.sight.load(state["sight"])
         self.generator.set_state(state["generator"])
-        self.updates_done, self.lr_scale = state["updates_done"], state["lr_scale"]
+        self.updates_done = state["updates_done"]

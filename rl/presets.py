@@ -27,8 +27,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "normalize_obs": True, "normalize_reward": True,
         },
         "MountainCar-v0": {
-            "num_envs": 32, "num_steps": 16, "epochs": 16, "minibatches": 4, "lr": 3e-3, "gae_lambda": 0.98,
-            "entropy_coef": 0.01, "normalize_obs": True, "normalize_reward": True,
+            "num_envs": 16, "num_steps": 32, "epochs": 16, "minibatches": 4, "lr": 3.1e-3, "gamma": 0.995,
+            "gae_lambda": 0.95, "entropy_coef": 4.4e-3, "normalize_obs": True, "normalize_reward": True,
         },
         "Pendulum-v1": {
             "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,
@@ -43,8 +43,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "entropy_coef": 0.005, "normalize_obs": True, "normalize_reward": True,
         },
         "DoorKey-5x5-v0": {
-            "num_envs": 16, "num_steps": 128, "epochs": 8, "minibatches": 8, "lr": 1e-3, "gamma": 0.95,
-            "entropy_coef": 0.01,
+            "num_envs": 32, "num_steps": 128, "epochs": 12, "minibatches": 8, "lr": 1.86e-3, "gamma": 0.98,
+            "entropy_coef": 9.2e-3,
         },
         "FourRooms-v0": {
             "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 8, "lr": 1e-3, "entropy_coef": 0.01,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol
 
 from velodrome.errors import SpaceError
 from velodrome.types import ParamValue
@@ -29,6 +29,27 @@ _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 _SIGNS = (ast.USub, ast.UAdd, ast.Not)
 _COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 _ALLOWED = "names of parameters, numbers, texts, + - * / // % **, < <= == != >= >, in, and, or, not, min, max, abs, log"
+
+
+class Condition(Protocol):
+    """What a configuration must meet: a ``Constraint``, or what a space with nets asks of them."""
+
+    @property
+    def text(self) -> str:
+        """The condition as it is shown."""
+        ...
+
+    def holds(self, params: Mapping[str, ParamValue]) -> bool:
+        """Whether the configuration meets it."""
+        ...
+
+    def broken_by(self, params: Mapping[str, ParamValue]) -> SpaceError:
+        """The error for a configuration that does not."""
+        ...
+
+    def advice(self) -> str:
+        """What to do where nothing meets it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,15 @@ class Constraint:
                 f"Constraint {self.text!r} can't be computed: {error}", given=repr({n: params[n] for n in self.names}),
                 allowed="numbers with numbers, texts with texts",
             ) from error
+
+    def broken_by(self, params: Mapping[str, ParamValue]) -> SpaceError:
+        """The error for a configuration that breaks it."""
+        return SpaceError("A configuration breaks a constraint", given=repr({n: params[n] for n in self.names}),
+                          allowed=self.text)
+
+    def advice(self) -> str:
+        """What to do where nothing meets it."""
+        return "loosen the constraint, or narrow the domains of " + ", ".join(self.names)
 
 
 class _Translator:

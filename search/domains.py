@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from velodrome.errors import SpaceError
 from velodrome.search.numeric import Float, Int, Problem, raise_problem, raise_value
 from velodrome.types import ParamValue
 
-__all__ = ["Choice", "Domain", "Float", "Int", "domain_from_json", "hull"]
+if TYPE_CHECKING:
+    from velodrome.search.arch.net import Net
+
+__all__ = ["Choice", "Domain", "Float", "Int", "domain_from_json", "flat", "hull", "is_net", "read_domain"]
 
 Branch: TypeAlias = tuple[tuple[str, "Domain"], ...]
 """The parameters inside one option, in order."""
@@ -29,13 +32,16 @@ class Choice:
 
     Args:
         options: JSON scalars: bool, int, float, str or None. ``True`` and ``1`` are two options, ``1`` and ``1.0`` one.
-        branches: Options by keyword, each with the parameters (name to domain) that exist only where it is chosen.
-            Two branches can share a name if its domain is the same: then it is one parameter, active under both.
+        branches: Options by keyword, each with the parameters (name to domain) that exist only where it is chosen. A
+            net among them stands for all its parameters. Two branches can share a name if its domain is the same: then
+            it is one parameter, active under both.
     """
 
     options: tuple[ParamValue, ...]
     branches: tuple[Branch, ...]
     """The parameters inside each option; parallel to ``options``."""
+    given: tuple[tuple[tuple[str, Domain | Net], ...], ...]
+    """The same as they were given, with nets in one piece."""
     problem: Problem | None = field(init=False)
     _index: dict[tuple[bool, ParamValue], int] = field(init=False)
 
@@ -44,13 +50,30 @@ class Choice:
         problem = _choice_problem(options, branches)
         put(self, "options", options + tuple(branches))
         put(self, "problem", problem)
-        inside: tuple[Branch, ...] = () if problem else tuple(tuple(b.items()) for b in branches.values())
-        put(self, "branches", ((),) * len(options) + inside)
+        inside = [] if problem else list(branches.values())
+        self._put_branches([{}] * (len(self.options) - len(inside)) + inside)
         put(self, "_index", {} if problem else {_key(o): i for i, o in enumerate(self.options)})
+
+    @classmethod
+    def of(cls, options: Sequence[ParamValue], branches: Sequence[Mapping[str, Domain | Net]]) -> Choice:
+        """A choice whose options with parameters inside need not be texts; ``branches`` is parallel to ``options``."""
+        choice = cls(*options)
+        if choice.problem is None:
+            object.__setattr__(choice, "problem", _branch_problem(zip(choice.options, branches, strict=True)))
+        if choice.problem is None:
+            choice._put_branches(branches)
+        return choice
+
+    def _put_branches(self, branches: Sequence[Mapping[str, Any]]) -> None:
+        put = object.__setattr__
+        put(self, "branches", tuple(
+            tuple((inner, d) for name, domain in branch.items() for inner, d in flat(name, domain).items())
+            for branch in branches))
+        put(self, "given", tuple(tuple(branch.items()) for branch in branches))
 
     @property
     def _identity(self) -> tuple[object, ...]:
-        return tuple((type(o), o) for o in self.options), self.branches
+        return tuple((type(o), o) for o in self.options), self.given
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, Choice) else NotImplemented
@@ -60,7 +83,7 @@ class Choice:
 
     def __repr__(self) -> str:
         parts = []
-        for option, branch in zip(self.options, self.branches, strict=False):
+        for option, branch in zip(self.options, self.given, strict=False):
             inside = ", ".join(f"{name!r}: {domain!r}" for name, domain in branch)
             parts.append(f"{option}={{{inside}}}" if branch else repr(option))
         return f"Choice({', '.join(parts)})"
@@ -89,6 +112,10 @@ class Choice:
         """Raises SpaceError, with the parameter's name, if the domain or one inside it makes no sense."""
         if self.problem is not None:
             raise_problem(name, self, self.problem)
+        for branch in self.given:
+            for child, net in branch:
+                if is_net(net):
+                    net.validate(f"{name}.{child}")
         seen: dict[str, tuple[ParamValue, Domain]] = {}
         for option, branch in zip(self.options, self.branches, strict=True):
             for child, domain in branch:
@@ -137,12 +164,37 @@ class Choice:
         """The domain as JSON; ``branches`` is parallel to ``options`` and absent where all are empty."""
         data: dict[str, Any] = {"type": "choice", "options": list(self.options)}
         if any(self.branches):
-            data["branches"] = [{name: domain.to_json() for name, domain in branch} for branch in self.branches]
+            data["branches"] = [{name: domain.to_json() for name, domain in branch} for branch in self.given]
         return data
 
 
 Domain = Float | Int | Choice
 """What a parameter can be."""
+
+
+def is_net(domain: object) -> bool:
+    """Whether this is a ``Net``: an architecture, which stands for all its parameters."""
+    return not isinstance(domain, Float | Int | Choice) and hasattr(domain, "graph")
+
+
+def flat(name: str, domain: Domain | Net) -> dict[str, Domain]:
+    """The parameters of a domain: itself, or those of a net under its name."""
+    if isinstance(domain, Float | Int | Choice):
+        return {name: domain}
+    return {f"{name}.{inner}" if inner else name: found for inner, found in domain.domains().items()}
+
+
+def read_domain(data: Mapping[str, Any], name: str) -> Domain | Net:
+    """The domain or the net that ``to_json`` wrote. ``name`` is the parameter's, for errors.
+
+    Raises:
+        SpaceError: If the JSON describes none, or one that makes no sense.
+    """
+    if isinstance(data, Mapping) and data.get("type") == "net":
+        from velodrome.search.arch.net import net_from_json
+
+        return net_from_json(data, name)
+    return domain_from_json(data, name)
 
 
 def domain_from_json(data: Mapping[str, Any], name: str = "") -> Domain:
@@ -200,16 +252,24 @@ def _choice_problem(options: tuple[Any, ...], branches: Mapping[str, Any]) -> Pr
         if _key(option) in seen:
             return f"its option {option!r} is there twice", "each option once"
         seen.add(_key(option))
-    for option, branch in branches.items():
+    return _branch_problem(branches.items())
+
+
+def _branch_problem(branches: Iterable[tuple[ParamValue, Any]]) -> Problem | None:
+    for option, branch in branches:
         if not isinstance(branch, Mapping):
             return (f"its branch {option!r} is no mapping",
                     "names and domains, as in Choice(adam={'beta1': Float(0.8, 0.99)})")
         for child, domain in branch.items():
             if not isinstance(child, str) or not child:
                 return f"its branch {option!r} has the name {child!r}", "names that are texts and not empty"
-            if not isinstance(domain, Float | Int | Choice):
-                return f"in its branch {option!r}, {child!r} is no domain", "Float, Int or Choice"
+            if not isinstance(domain, Float | Int | Choice) and not is_net(domain):
+                return f"in its branch {option!r}, {child!r} is no domain", "Float, Int, Choice or Net"
     return None
+
+
+def _read_inner(data: Mapping[str, Any], name: str) -> Domain | Net:
+    return read_domain(data, name) if data.get("type") == "net" else _read(data, name)
 
 
 def _read(data: Mapping[str, Any], name: str) -> Domain:
@@ -220,14 +280,9 @@ def _read(data: Mapping[str, Any], name: str) -> Domain:
             case "int":
                 return Int(data["low"], data["high"], log=data.get("log", False), step=data.get("step", 1))
             case "choice":
-                choice = Choice(*data["options"])
-                branches = data.get("branches")
-                if branches and choice.problem is None:
-                    inside = tuple(tuple((k, _read(d, f"{name}.{k}")) for k, d in b.items()) for b in branches)
-                    if len(inside) != len(choice.options):
-                        raise ValueError
-                    object.__setattr__(choice, "branches", inside)
-                return choice
+                branches = data.get("branches") or [{}] * len(data["options"])
+                inside = [{k: _read_inner(d, f"{name}.{k}") for k, d in branch.items()} for branch in branches]
+                return Choice.of(data["options"], inside)
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
     raise SpaceError(

@@ -7,7 +7,8 @@ configuration, and its parent and the parent's step are on record.
 
 The population may be larger than the number of workers: a member that is ahead of others pauses, and the one that is
 furthest behind goes on. Members are judged once all have come as far: paused ones when they would go on, others at
-their next report. Not handled: a member that ends early, or fails, is not replaced.
+their next report. A member that fails, or ends itself, is replaced from one of the best too, until the first of them
+has come to its own end.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class PBT:
         """A new member until the population is whole; then the member that is furthest behind, or its replacement."""
         if peers.num_begun < min(self._population, peers.target):
             return Turn.FRESH
+        if peers.num_active < self._population and peers.num_begun < peers.target and not peers.has_completed:
+            return self._replacement(peers)
         paused = [(reached[-1][0], number) for number, reached in self._reached.items() if peers.is_paused(number)]
         if not paused:
             return Turn.NOTHING
@@ -113,6 +116,18 @@ class PBT:
     def give_up_pausing(self) -> None:
         """Without checkpoints nothing can be taken over: every trial runs to its end."""
         self.pauses = False
+
+    def _replacement(self, peers: Peers) -> tuple[int, Decision] | Turn:
+        """A trial in the place of a member that is gone: from one of the best of those that have come furthest."""
+        for _, ranked in sorted(self._scores.items(), reverse=True):
+            lenders = [number for score, number in ranked if score < math.inf and peers.can_lend(number)]
+            if lenders:
+                best = lenders[: max(1, int(len(ranked) * self._quantile))]
+                rng = generator(self._seed, "replace", peers.num_begun)
+                parent = best[int(rng.integers(len(best)))]
+                reason = "a member has failed or ended itself: a new one takes its place, from this one's checkpoint"
+                return parent, Decision(Action.FORK, reason, parent)
+        return Turn.FRESH
 
     # --- exploit and explore
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from velodrome.search.sampler import Sampler
     from velodrome.search.scheduler import Scheduler
 
-SAMPLERS = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
+SAMPLERS = (
+    "random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2", "evolution", "local", "predictor", "sharing", "scalar",
+)
 """The names that ``make_sampler`` knows."""
 
 SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
@@ -21,6 +23,9 @@ SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
+    "evolution": ("population", "sample", "crossover", "warm", "pool"), "local": ("start", "warm", "pool"),
+    "sharing": ("candidates", "winners", "population", "sample"),
+    "predictor": ("start", "candidates", "encoding", "warm", "pool"),
     "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
     "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
     "pbt": ("population", "interval", "quantile", "resample", "explore"),
@@ -57,6 +62,29 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
             from velodrome.search.sobol import SobolSampler
 
             return SobolSampler(seed=seed)
+        case "evolution":
+            from velodrome.search.arch.evolution import EvolutionSampler
+
+            return EvolutionSampler(seed=seed, **_loose(options))
+        case "local":
+            from velodrome.search.arch.local_search import LocalSearchSampler
+
+            return LocalSearchSampler(seed=seed, **_loose(options))
+        case "scalar":
+            from velodrome.search.scalarized import ScalarizedSampler
+
+            inner = options.pop("sampler", "tpe")
+            _parse("sampler", str(inner), tuple(name for name in SAMPLERS if name not in ("scalar", "sharing")))
+            rest = ",".join(f"{key}={_text(value)}" for key, value in options.items())
+            return ScalarizedSampler(lambda: make_sampler(f"{inner}:{rest}" if rest else str(inner), seed=seed))
+        case "sharing":
+            from velodrome.search.arch.stages import SharingSampler
+
+            return SharingSampler(**_loose(options))
+        case "predictor":
+            from velodrome.search.arch.predictor_sampler import PredictorSampler
+
+            return PredictorSampler(seed=seed, **_loose(options))
         case _:
             from velodrome.search.optuna_bridge import OptunaSampler
 
@@ -109,6 +137,11 @@ def _parse(kind: str, text: str, names: Sequence[str]) -> tuple[str, dict[str, P
             raise UsageError(f"The {kind} {name!r} has no option {option!r}", given=repr(text),
                              allowed=", ".join(allowed) or "no options", hint=nearest(option, allowed))
     return name, options
+
+
+def _text(value: ParamValue) -> str:
+    """An option's value as it is written."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _loose(options: Mapping[str, ParamValue]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ and, of one that pauses trials, whenever a place is free::
 
     match scheduler.turn(peers):
         case Turn.FRESH: ...                # a new trial, with a configuration of the sampler's
-        case (number, decision): ...        # that paused trial: promoted, or stopped for good
+        case (number, decision): ...        # that paused trial: promoted, or stopped for good; or a fork of any
 
 A scheduler's state changes in ``decide``, ``forget`` and ``give_up_pausing`` only; it is what was reported and not
 forgotten, in order. It must not rest on what it decided: a replay leaves out the reports that were forgotten, so that
@@ -41,6 +41,11 @@ class Peers(Protocol):
     @property
     def num_begun(self) -> int:
         """How many there are so far, finished or not; the next one gets this number."""
+        ...
+
+    @property
+    def num_active(self) -> int:
+        """How many are not finished, with those that are to begin from another's checkpoint."""
         ...
 
     @property
@@ -108,7 +113,8 @@ class PausingScheduler(Scheduler, Protocol):
     def turn(self, peers: Peers) -> tuple[int, Decision] | Turn:
         """What the next free place is for: a paused trial (to promote, or to stop for good), a new trial, or nothing.
 
-        It changes nothing. Where the study ``is_ending``, what it does not name is stopped for good.
+        Also a new trial from the checkpoint of one that goes on: that one's number, and the decision to fork it. It
+        changes nothing. Where the study ``is_ending``, what it does not name is stopped for good.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from velodrome.errors import UsageError
-from velodrome.search.constraints import Constraint
+from velodrome.search.constraints import Condition
 from velodrome.search.history import History
 from velodrome.search.sampler import Exhausted
 from velodrome.search.space import Space
@@ -59,7 +59,7 @@ class PointSequence:
             return self._point(rank)
         if rank < self._next_rank:
             self._next_index = self._next_rank = 0
-        broken: dict[Constraint, int] = {}
+        broken: dict[Condition, int] = {}
         tries = 0
         while True:
             try:

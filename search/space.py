@@ -17,13 +17,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from velodrome.errors import SpaceError, nearest
-from velodrome.search.constraints import Constraint
-from velodrome.search.domains import Choice, Domain, Float, Int, domain_from_json
+from velodrome.search.constraints import Condition, Constraint
+from velodrome.search.domains import Choice, Domain, Float, Int, flat, is_net, read_domain
 from velodrome.types import Params, ParamValue
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
+
+    from velodrome.search.arch.conditions import Placed
+    from velodrome.search.arch.graph import Graph
+    from velodrome.search.arch.net import Net
 
 MAX_TRIES = 1_000
 """How many configurations are drawn before a constraint counts as one that nothing meets."""
@@ -44,7 +49,7 @@ class Space:
     """Parameters by name.
 
     Args:
-        domains: Name to domain, for names that are no Python identifiers.
+        domains: Name to domain, for names that are no Python identifiers. A ``Net`` stands for all its parameters.
         constraints: Conditions that a configuration must meet, as ``Constraint`` or as text; one alone needs no list.
         named: Further domains by keyword.
 
@@ -52,23 +57,34 @@ class Space:
         SpaceError: If a domain or a constraint makes no sense; it names the parameter.
     """
 
-    __slots__ = ("_coders", "_columns", "_constraints", "_decoders", "_domains", "_hash_order", "_roots")
+    __slots__ = (
+        "_coders", "_columns", "_conditions", "_constraints", "_decoders", "_domains", "_hash_order", "_nets", "_roots",
+    )
 
     def __init__(
-        self, domains: Mapping[str, Domain] | None = None, /, *,
-        constraints: Iterable[Constraint | str] | Constraint = (), **named: Domain,
+        self, domains: Mapping[str, Domain | Net] | None = None, /, *,
+        constraints: Iterable[Constraint | str] | Constraint = (), **named: Domain | Net,
     ) -> None:
         self._roots = _merge(domains or {}, named)
         self._columns = _flatten(self._roots)
         self._domains = {c.name: c.domain for c in self._columns}
         texts = (constraints,) if isinstance(constraints, str | Constraint) else constraints
         self._constraints = tuple(c if isinstance(c, Constraint) else Constraint(c) for c in texts)
+        self._nets: dict[str, Placed] = {}
+        self._conditions: tuple[Condition, ...] = self._constraints
+        known: Iterable[str] = self._domains
+        if any(map(_has_net, self._roots.values())):
+            from velodrome.search.arch.conditions import MEASURES, place, with_nets
+
+            self._nets = place(self._roots)
+            known = [*self._domains, *MEASURES]
+            self._conditions = with_nets(self._constraints, self._nets, self._domains)
         for constraint in self._constraints:
             for name in constraint.names:
-                if name not in self._domains:
+                if name not in known:
                     raise SpaceError(
                         f"Constraint {constraint.text!r} names a parameter that the space does not have",
-                        given=repr(name), allowed=_listed(self._domains), hint=nearest(name, self._domains),
+                        given=repr(name), allowed=_listed(known), hint=nearest(name, known),
                     )
         self._decoders = [(c.name, c.domain.from_unit) for c in self._columns] if not self.conditions else None
         self._coders: list[tuple[str, Callable[[Any], float]]] = [
@@ -95,14 +111,19 @@ class Space:
         return found
 
     @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """The conditions between parameters."""
-        return self._constraints
+    def constraints(self) -> tuple[Condition, ...]:
+        """The conditions that a configuration must meet: those between parameters, and that its nets can be built."""
+        return self._conditions
+
+    @property
+    def nets(self) -> Mapping[str, Net]:
+        """The architectures that are searched, by name; one inside a choice is called ``CHOICE.NAME``."""
+        return MappingProxyType({name: placed.net for name, placed in self._nets.items()})
 
     @property
     def cardinality(self) -> int | None:
         """The number of configurations; None where it has no end. Constraints make it an upper bound."""
-        counts = [domain.cardinality for domain in self._roots.values()]
+        counts = [domain.cardinality for name, root in self._roots.items() for domain in flat(name, root).values()]
         return None if None in counts else math.prod(c for c in counts if c is not None)
 
     def __len__(self) -> int:
@@ -145,7 +166,7 @@ class Space:
         if not isinstance(data, Mapping) or not isinstance(data.get("params"), Mapping):
             raise SpaceError("This JSON is no search space", given=repr(data),
                              allowed='{"params": {...}, "constraints": [...]}')
-        domains = {name: domain_from_json(domain, name) for name, domain in data["params"].items()}
+        domains = {name: read_domain(domain, name) for name, domain in data["params"].items()}
         return cls(domains, constraints=data.get("constraints", ()))
 
     # ---- configurations
@@ -157,11 +178,9 @@ class Space:
             SpaceError: If ``MAX_TRIES`` draws in a row break a constraint.
         """
         count = len(self._columns)
-        if not count:
-            return {}
-        if not self._constraints:
+        if not self._conditions:
             return self._decode(rng.random(count).tolist())
-        broken = dict.fromkeys(self._constraints, 0)
+        broken = dict.fromkeys(self._conditions, 0)
         for _ in range(MAX_TRIES):
             params = self._decode(rng.random(count).tolist())
             first = self.violated(params)
@@ -170,19 +189,19 @@ class Space:
             broken[first] += 1
         raise self.unsatisfied(max(broken, key=broken.__getitem__), MAX_TRIES)
 
-    def violated(self, params: Params) -> Constraint | None:
+    def violated(self, params: Params) -> Condition | None:
         """The first constraint that the configuration breaks, or None."""
-        for constraint in self._constraints:
+        for constraint in self._conditions:
             if not constraint.holds(params):
                 return constraint
         return None
 
-    def unsatisfied(self, constraint: Constraint, tries: int) -> SpaceError:
+    def unsatisfied(self, constraint: Condition, tries: int) -> SpaceError:
         """The error to raise when ``tries`` configurations in a row broke a constraint, this one most of all."""
         return SpaceError(
             f"No configuration was found that meets the constraints: {tries:,} tries in a row broke one",
             given=repr(constraint.text), allowed="constraints that more than a tiny part of the space meets",
-            hint="loosen the constraint, or narrow the domains of " + ", ".join(constraint.names),
+            hint=constraint.advice(),
         )
 
     def contains(self, params: Mapping[str, object]) -> bool:
@@ -220,8 +239,7 @@ class Space:
                 picked[i] = domain.index(valid[name])
         broken = self.violated(valid)
         if broken is not None:
-            raise SpaceError("A configuration breaks a constraint", given=repr({n: valid[n] for n in broken.names}),
-                             allowed=broken.text)
+            raise broken.broken_by(valid)
 
     # ---- as numbers
 
@@ -254,6 +272,56 @@ class Space:
             if name in params:
                 digest.update(struct.pack("<Qd", name_hash, code(params[name]) + 0.0))  # + 0.0 turns -0.0 into 0.0
         return int.from_bytes(digest.digest(), "little")
+
+    # ---- architectures
+
+    def active_nets(self, params: Mapping[str, ParamValue]) -> dict[str, Net]:
+        """Those nets that a configuration has, by name: all but those inside options that are not chosen."""
+        from velodrome.search.arch.conditions import active
+
+        return active(self._nets, params)
+
+    def graph(self, params: Mapping[str, ParamValue], name: str | None = None) -> Graph:
+        """The net of a configuration, node by node.
+
+        Args:
+            params: The configuration.
+            name: Which net, where the configuration has several.
+
+        Raises:
+            SpaceError: If the space has no such net, or several and no name, or the configuration has not this one.
+        """
+        found = self.active_nets(params)
+        if (name or len(found) != 1) and name not in found:
+            raise SpaceError("Which net is meant?" if found and not name else "The configuration has no such net",
+                             given=repr(name) if name else "no name", allowed=_listed(found),
+                             hint=nearest(name or "", found))
+        at = name or next(iter(found))
+        return found[at].graph(params, at)
+
+    def structure(self, params: Params) -> str:
+        """A hash that is the same for configurations with isomorphic nets whose other parameters are the same.
+
+        Raises:
+            ArchitectureError: If a net can't be measured; it names the node.
+        """
+        if not self._nets:
+            return str(self.key(params))
+        nets = self.active_nets(params)
+        inside = tuple(f"{name}." for name in nets)
+        rest = {name: value for name, value in params.items() if not name.startswith(inside)}
+        return ",".join([str(self.key(rest)), *(net.graph(params, name).key() for name, net in nets.items())])
+
+    def build(self, params: Mapping[str, ParamValue], name: str | None = None) -> nn.Module:
+        """The net of a configuration as a module, with freshly drawn weights; ``name`` as for ``graph``.
+
+        Raises:
+            SpaceError: As ``graph``.
+            ArchitectureError: If it can't be built; it names the node.
+        """
+        from velodrome.search.arch.build import build
+
+        return build(self.graph(params, name))
 
     # ---- changes
 
@@ -302,7 +370,7 @@ class Space:
         return f"{parent} is " + " or ".join(map(repr, options))
 
 
-def _merge(domains: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Domain]:
+def _merge(domains: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Domain | Net]:
     """The top-level parameters, checked."""
     if not isinstance(domains, Mapping):
         raise SpaceError("A space is made of no mapping", given=repr(domains),
@@ -315,15 +383,15 @@ def _merge(domains: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Do
     for name, domain in roots.items():
         if not isinstance(name, str) or not name:
             raise SpaceError("A parameter's name is no text, or empty", given=repr(name), allowed="text, such as 'lr'")
-        if not isinstance(domain, Float | Int | Choice):
+        if not isinstance(domain, Float | Int | Choice) and not is_net(domain):
             options = f"Choice({', '.join(map(repr, domain))})" if isinstance(domain, list | tuple) else ""
-            raise SpaceError(f"Parameter {name!r} has no domain", given=repr(domain), allowed="Float, Int or Choice",
-                             hint=options)
+            raise SpaceError(f"Parameter {name!r} has no domain", given=repr(domain),
+                             allowed="Float, Int, Choice or Net", hint=options)
         domain.validate(name)
     return roots
 
 
-def _flatten(roots: Mapping[str, Domain]) -> list[_Column]:
+def _flatten(roots: Mapping[str, Domain | Net]) -> list[_Column]:
     """All parameters, children after their parents."""
     columns: list[_Column] = []
     taken: set[str] = set()
@@ -339,9 +407,17 @@ def _flatten(roots: Mapping[str, Domain]) -> list[_Column]:
             for child, (inner, options) in domain.children().items():
                 add(f"{name}.{child}", inner, here, options)
 
-    for name, domain in roots.items():
-        add(name, domain, -1, ())
+    for root, whole in roots.items():
+        for name, domain in flat(root, whole).items():
+            add(name, domain, -1, ())
     return columns
+
+
+def _has_net(domain: Domain | Net) -> bool:
+    """Whether it is a net, or a choice with one inside."""
+    if isinstance(domain, Choice):
+        return any(_has_net(inner) for branch in domain.given for _, inner in branch)
+    return is_net(domain)
 
 
 def _hash_of(name: str) -> int:

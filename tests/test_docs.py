@@ -1,7 +1,8 @@
 """Runs every command and every Python block of README.md and docs/*.md, a page at a time, each in its own folder.
 
-A page's blocks run in order, in one folder that has the repository's ``examples/`` in it; its Python blocks share their
-names. A shell block of set-up commands only (``make``, ``git``, ``pip`` ...) is not run: those run the tests
+In the quick tests a command's ``--steps`` and ``--trials`` are cut down to ``MOST``; the slow ones run pages as they
+are. A page's blocks run in order, in one folder that has the repository's ``examples/`` in it; its Python blocks share
+their names. A shell block of set-up commands only (``make``, ``git``, ``pip`` ...) is not run: those run the tests
 themselves, or need a network; of ``make`` the target must exist.
 """
 
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,16 @@ SETUP = ("make", "git", "cd", "pip", "python3 -m venv", "python -m venv", "sourc
 LIMIT_S = 120
 SLOW = ("cluster.md",)
 """Each of its blocks starts a Ray."""
+MOST = {"steps": 4_000, "trials": 24}
 
 
 def is_setup(command: str) -> bool:
     return any(command == word or command.startswith(word + " ") for word in SETUP)
+
+
+def shortened(code: str) -> str:
+    """The commands with fewer steps and trials."""
+    return re.sub(r"--(steps|trials) (\d+)", lambda m: f"--{m[1]} {min(int(m[2]), MOST[m[1]])}", code)
 
 
 def run_shell(block: Block, name: str, folder: Path) -> None:
@@ -72,15 +80,18 @@ def run_page(text: str, page: str, folder: Path) -> int:
     return num_run
 
 
+@pytest.mark.parametrize("change", [shortened, pytest.param(str, marks=pytest.mark.slow, id="whole")])
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=pytest.mark.slow if page.name in SLOW else ()) for page in PAGES],
     ids=lambda page: page.name,
 )
-def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_of_a_page_runs(
+    page: Path, change: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if (ROOT / "examples").is_dir():
         shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.db*", "__pycache__"))
     monkeypatch.chdir(tmp_path)
-    num_run = run_page(page.read_text(), page.name, tmp_path)
+    num_run = run_page(change(page.read_text()), page.name, tmp_path)
     assert num_run or page.name != "README.md", "the README shows nothing that can be run"
 
 
@@ -122,6 +133,11 @@ def test_blocks_of_a_page_share_a_folder_and_names(tmp_path: Path, monkeypatch: 
 def test_a_page_that_is_wrong_fails(page: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=said):
         run_page(page, "p.md", tmp_path)
+
+
+def test_long_commands_are_shortened_and_no_others() -> None:
+    assert shortened("velo train ppo --steps 100000 --seed 90000") == "velo train ppo --steps 4000 --seed 90000"
+    assert shortened("velo sweep x.py --trials 9") == "velo sweep x.py --trials 9"
 
 
 def test_pages_that_are_right_pass(tmp_path: Path) -> None:

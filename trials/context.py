@@ -6,76 +6,23 @@ Optuna's define-by-run calls are there too, so that an unmodified Optuna objecti
 from __future__ import annotations
 
 import json
-import operator
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from velodrome.errors import Preempted, Pruned
 from velodrome.trials import checkpoints
-from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
 from velodrome.trials.inheriting import apply_changes, check_changes
+from velodrome.trials.link import Leave, Link
 from velodrome.trials.micro_batches import micro_batches
 from velodrome.trials.optuna_compat import Categorical, categorical_domain, float_domain, int_domain
 from velodrome.trials.preemption import Preemption
-from velodrome.types import Metrics, Params, ParamValue
-
-_MAX_STEP = 1 << 63
-
-
-class Leave(BaseException):
-    """Raised out of ``report`` or ``checkpoint`` to take a paused trial off its worker; no concern of an objective's.
-
-    It is no ``Exception``, so that ``except Exception`` in an objective does not swallow it; ``finally`` runs.
-    """
-
-
-class Link(Protocol):
-    """How a trial reaches its study: over a pipe from a worker, or directly. None of it speaks in a forked child."""
-
-    def report(self, number: int, step: int, metrics: Metrics) -> None:
-        """Passes a report on."""
-        ...
-
-    def set_attr(self, number: int, name: str, value: Any) -> None:
-        """Passes a user attribute on."""
-        ...
-
-    def checkpointed(self, number: int, step: int, written: Written) -> None:
-        """Says that there is a checkpoint."""
-        ...
-
-    def restored(self, number: int, step: int | None, skipped: list[str]) -> None:
-        """Says which checkpoint a trial that had some goes on from: None for none of them."""
-        ...
-
-    def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
-        """Asks for a parameter and waits for it."""
-        ...
-
-    def ask_stop(self, number: int) -> bool:
-        """Asks for the verdict on all that was reported, and waits for it."""
-        ...
-
-    def ask_pause(self, number: int) -> bool:
-        """Asks whether the trial is to leave its worker, now that its last report and newest checkpoint are level."""
-        ...
-
-    def stop_reason(self, number: int) -> str | None:
-        """Why the trial was told to stop, or None; local and cheap."""
-        ...
-
-    def preemption(self, number: int) -> Preemption | None:
-        """Whether the trial is to give its place to another; local and cheap."""
-        ...
-
-    def note(self, number: int, by: str, action: str, reason: str) -> None:
-        """Passes on what was decided inside the trial."""
-        ...
+from velodrome.trials.reading import plain_json, read_report, read_step
+from velodrome.types import Params
 
 
 class Trial:
@@ -132,7 +79,7 @@ class Trial:
             Preempted: If the trial is to give its place to another, and its time to do so runs out.
             TypeError: If a value is no number, or the step no integer.
         """
-        step, metrics = self._read_report(args, named)
+        step, metrics = read_report(args, named, self._metric)
         if not self._looked and (reason := self._link.stop_reason(self.number)) is not None:
             raise Pruned(reason)
         if not self._begun:
@@ -247,6 +194,16 @@ class Trial:
             self._gives_way = self._link.preemption(self.number)
         return self._gives_way is not None
 
+    def wants_checkpoint(self, *, at_end: bool = False) -> bool:
+        """Whether a checkpoint of what was just reported is of use, for an objective to which they are dear.
+
+        It is where the trial is to give its place to another, or to pause. With ``at_end``, where the trial would come
+        to its end so, also if its checkpoint would stay in the store, by what it reported last.
+        """
+        if self.preempted:
+            return True
+        return (self._context.pauses or at_end) and self._link.ask_save(self.number, at_end=at_end)
+
     def micro_batches(self, *batches: Any) -> Iterator[tuple[Any, ...]]:
         """A batch in ``batch_divisor`` parts, each with its share of the whole: ``(share, part, ...)``.
 
@@ -280,7 +237,7 @@ class Trial:
             TypeError: If the value can't be written as JSON.
         """
         try:
-            plain = json.loads(json.dumps(value, default=_plain))
+            plain = json.loads(json.dumps(value, default=plain_json))
         except (TypeError, ValueError) as error:
             given = type(value).__name__
             raise TypeError(f"set_user_attr({key!r}, ...) takes a JSON value, not {given}: {error}") from None
@@ -344,26 +301,6 @@ class Trial:
     def _ask(self, name: str, domain: dict[str, Any]) -> None:
         self.params[name] = self._link.suggest(self.number, name, domain)
 
-    def _read_report(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, Metrics]:
-        """Step and metrics from the arguments of ``report``, in either form."""
-        match args:
-            case [step] if named and "step" not in named:
-                return read_step(step), read_metrics(named)
-            case [step, Mapping() as metrics] if not named:
-                return read_step(step), read_metrics(metrics)
-            case [Mapping() as metrics] if named.keys() == {"step"}:
-                return read_step(named["step"]), read_metrics(metrics)
-            case [value] if named.keys() == {"step"}:
-                return read_step(named["step"]), read_metrics({self._metric: value})
-            case [value, step] if not named:
-                return read_step(step), read_metrics({self._metric: value})
-            case [] if named.keys() == {"value", "step"}:
-                return read_step(named["step"]), read_metrics({self._metric: named["value"]})
-            case [] if "step" in named and len(named) > 1:
-                return read_step(named.pop("step")), read_metrics(named)
-        raise TypeError("report takes a step and metrics: report(step, loss=0.3), report(step, {'loss': 0.3}), "
-                        "or Optuna's report(value, step)")
-
 
 def settle(trial: Trial) -> None:
     """Says what the trial went on from, where it came to its end without a word."""
@@ -377,65 +314,3 @@ def gave_way(trial: Trial) -> str | None:
     A trial that was told of both its preemption and a verdict of the scheduler is over.
     """
     return None if trial._gives_way is None or trial._stopped else trial._gives_way.reason
-
-
-def number(value: Any) -> float:
-    """The value as a plain float.
-
-    Raises:
-        TypeError: If it is no number: text, None, several numbers.
-    """
-    if type(value) is float:
-        return value
-    if isinstance(value, str | bytes | bytearray):
-        raise TypeError(f"{value!r:.60} is text")
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise TypeError(f"it is {type(value).__name__}: {error}") from None
-
-
-def read_metrics(values: Mapping[str, Any]) -> Metrics:
-    """Reported figures as floats.
-
-    Raises:
-        TypeError: If a value is no number, or a name no text.
-    """
-    metrics: Metrics = {}
-    for name, value in values.items():
-        if type(value) is not float:
-            if not isinstance(name, str):
-                raise TypeError(f"report: a metric's name is a text, not {name!r}")
-            try:
-                value = number(value)  # noqa: PLW2901 - the same value, plain
-            except TypeError as error:
-                raise TypeError(f"report: metric {name!r} is no number: {error}") from None
-        elif not isinstance(name, str):
-            raise TypeError(f"report: a metric's name is a text, not {name!r}")
-        metrics[name] = value
-    return metrics
-
-
-def read_step(step: Any, call: str = "report") -> int:
-    """A reported step as an integer.
-
-    Raises:
-        TypeError: If it is none.
-        ValueError: If it is negative, or too large for the store.
-    """
-    try:
-        index = operator.index(step)
-    except TypeError:
-        forms = "report(step, loss=0.3) and report(value, step)" if call == "report" else "checkpoint(step, state)"
-        raise TypeError(f"{call}: the step is an integer, not {step!r:.60} ({type(step).__name__}); "
-                        f"the forms are {forms}") from None
-    if not 0 <= index < _MAX_STEP:
-        raise ValueError(f"{call}: the step is 0 or more, and less than 2**63, not {index}")
-    return index
-
-
-def _plain(value: Any) -> Any:
-    """JSON for what NumPy and torch make of numbers and arrays."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -6,7 +6,8 @@
     def train(trial):
         ...
 
-The decorated function stays an ordinary function. An undecorated one is as good an objective.
+The decorated function stays an ordinary function. An undecorated one is as good an objective. A training job
+(``TrainingJob``) has both as attributes, and is called with a trial like any function.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
 
-from velodrome.errors import SpaceError, UsageError, nearest
+from velodrome.errors import ObjectiveError, SpaceError, UsageError, nearest
 from velodrome.trials.executor import ObjectiveInfo
+from velodrome.trials.training_job import TrainingJob
 from velodrome.types import Goal
 
 Objective = Callable[..., Any]
@@ -85,8 +87,50 @@ def objective(space: Any = None, *, goal: str | None = None, on_oom: str = "fail
     return mark
 
 
+_JOB_METHODS = ("data", "model", "loss", "optimizer")
+
+
+def is_job_class(value: Any) -> bool:
+    """Whether the value is a class of training jobs."""
+    return isinstance(value, type) and issubclass(value, TrainingJob)
+
+
+def missing_methods(cls: type) -> list[str]:
+    """What a class of training jobs does not declare, though it must."""
+    return [name for name in _JOB_METHODS if getattr(cls, name) is getattr(TrainingJob, name)]
+
+
+def as_objective(value: Any) -> Objective:
+    """The value as a function of a trial; of a class of training jobs, a job.
+
+    Raises:
+        ObjectiveError: If the job lacks a method, or can't be made without arguments.
+    """
+    if not is_job_class(value) and not isinstance(value, TrainingJob):
+        function: Objective = value
+        return function
+    cls: type = value if isinstance(value, type) else type(value)
+    if missing := missing_methods(cls):
+        raise ObjectiveError(
+            f"The training job {cls.__name__!r} is not complete", given=f"no {', '.join(missing)}",
+            allowed=f"{', '.join(_JOB_METHODS)}, and maybe metrics and batch_size",
+            hint=nearest(missing[0], vars(cls)) or f"def {missing[0]}(self, ...) in class {cls.__name__}",
+        )
+    try:
+        job: Objective = value() if isinstance(value, type) else value
+    except TypeError as error:
+        raise ObjectiveError(
+            f"The training job {cls.__name__!r} can't be made: {error}", given=f"class {cls.__name__}",
+            allowed="a class that takes no arguments, or a job that is made",
+            hint=f"in the file: job = {cls.__name__}(...); in Python: velo.sweep({cls.__name__}(...))",
+        ) from None
+    return job
+
+
 def declared(function: Any) -> Declared | None:
-    """What the decorator put on the function, or None where it was not used."""
+    """What the decorator put on the function, or a training job has as attributes; None where there is neither."""
+    if isinstance(function, TrainingJob) or is_job_class(function):
+        return Declared(function.space, function.goal)
     mark = getattr(function, _MARK, None)
     return mark if isinstance(mark, Declared) else None
 
@@ -94,9 +138,11 @@ def declared(function: Any) -> Declared | None:
 def describe(function: Objective, ref: str) -> ObjectiveInfo:
     """What the objective says of itself; ``ref`` is how to load it again."""
     mark = declared(function) or Declared(None, None)
+    if isinstance(function, TrainingJob):
+        objective(mark.space, goal=mark.goal)  # raises where they make no sense
     space = None if mark.space is None else mark.space.to_json()
     return ObjectiveInfo(name_of(function), ref, space, mark.goal, place_of(function)[0],
-                         "" if mark.on_oom == "fail" else mark.on_oom)
+                         "" if mark.on_oom == "fail" else mark.on_oom, isinstance(function, TrainingJob))
 
 
 def name_of(function: Objective) -> str:
@@ -107,6 +153,8 @@ def name_of(function: Objective) -> str:
 
 def place_of(function: Objective) -> tuple[str, int, str]:
     """File, line and text of the function's ``def``; ``("", 0, "")`` where it has none."""
+    if isinstance(function, TrainingJob) or is_job_class(function):
+        return _place_of_class(function if isinstance(function, type) else type(function))
     inner = inspect.unwrap(getattr(function, "func", function))
     code = getattr(inner, "__code__", None) or getattr(vars(type(inner)).get("__call__"), "__code__", None)
     if code is None:
@@ -118,3 +166,11 @@ def place_of(function: Objective) -> tuple[str, int, str]:
             line = number
             break
     return (str(Path(file).resolve()) if Path(file).exists() else file), line, linecache.getline(file, line).strip()
+
+
+def _place_of_class(cls: type) -> tuple[str, int, str]:
+    try:
+        file, (lines, line) = inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)
+    except (OSError, TypeError):  # defined in no file
+        return "", 0, ""
+    return str(Path(file).resolve()), line, lines[0].strip()

@@ -1,72 +1,15 @@
-"""What can happen to a study (events, past tense) and what the trial table wants done about it (commands).
+"""What can happen to a study: events, in the past tense.
 
-Events are the study's log: each is one row of ``events`` (a report: rows of ``metrics``), and reading them back in
-order rebuilds the table. Commands are never stored. Both are named tuples whose fields are JSON values, so an event
-is written as ``json.dumps(event)`` and read as ``EVENTS[kind](*data)``.
+They are the study's log: each is one row of ``events`` (a report: rows of ``metrics``), and reading them back in order
+rebuilds the trial table. They are named tuples whose fields are JSON values, so that an event is written as
+``json.dumps(event)`` and read as ``EVENTS[kind](*data)``. What the table wants done about them: ``commands.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from velodrome.trials.checkpoints import Kept
-from velodrome.trials.lending import Fork
-from velodrome.trials.retention import Saved
-from velodrome.types import Decision, Failure, Metrics, Params, ParamValue, TrialState
-
-
-@dataclass(slots=True)
-class Trial:
-    """One unfinished trial in the table, or a finished one on its way to the store.
-
-    Attributes:
-        number: From 0, without gaps.
-        params: Its configuration; grows in a define-by-run trial.
-        attrs: The sampler's own notes.
-        state: Where it is in its life.
-        attempt: How often it was started.
-        worker: Who runs it, or ran it last.
-        device: Where.
-        step: The last step it reported.
-        metrics: The last value of each metric it reported; of a finished one the final metrics.
-        values: The goal's metrics of a completed trial, or of a pruned one that has them.
-        stop_reason: Why a scheduler wants it stopped; empty otherwise.
-        stop_step: The step of the report that it was judged by.
-        pause_reason: Why a scheduler wants it paused, or has it paused; empty otherwise.
-        pause_step: The step of the report that it was judged by.
-        origin: Of a trial that began from another's checkpoint: which one (``lending.Fork.origin``).
-        losses: How often its worker died.
-        errors: How often its objective failed.
-        hangs: How often it was ended because nothing was heard of it.
-        batch_divisor: By how much its batches are divided, since it ran out of memory: 1, 2, 4, ...
-        failure: Why it failed last.
-        reason: Why it is in this state, in a sentence, where there is more to say than the state.
-        checkpoints: What it can go on from, oldest first.
-    """
-
-    number: int
-    params: Params
-    attrs: dict[str, ParamValue]
-    state: TrialState = TrialState.WAITING
-    attempt: int = 0
-    worker: str = ""
-    device: str = ""
-    step: int | None = None
-    metrics: Metrics = field(default_factory=dict)
-    values: tuple[float, ...] | None = None
-    stop_reason: str = ""
-    stop_step: int | None = None
-    pause_reason: str = ""
-    pause_step: int | None = None
-    origin: dict[str, Any] | None = None
-    losses: int = 0
-    errors: int = 0
-    hangs: int = 0
-    batch_divisor: int = 1
-    failure: Failure | None = None
-    reason: str = ""
-    checkpoints: tuple[Saved, ...] = ()
+from velodrome.types import Metrics, Params, ParamValue
 
 
 class Opened(NamedTuple):
@@ -152,12 +95,12 @@ class Restored(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The scheduler decided that the trial is to stop, or to pause once it has a checkpoint of what it reported."""
+    """The scheduler decided that the trial is to stop; or to pause, once it has a checkpoint of what it reported."""
 
     number: int
     reason: str
     action: str = "stop"
-    """``stop`` or ``pause``."""
+    """``stop``, ``pause``, or ``fork``: it goes on, and another begins from its checkpoint."""
     parent: int | None = None
     """The trial from whose checkpoint another is to go on in this one's place."""
 
@@ -242,6 +185,8 @@ class GivenBack(NamedTuple):
 
     number: int
     ran: bool = True
+    reason: str = ""
+    """Why, where it is neither of these."""
 
 
 class NoPausing(NamedTuple):
@@ -269,107 +214,3 @@ EVENTS: dict[str, type[Any]] = {
     "given_back": GivenBack, "no_pausing": NoPausing, "closed": Closed,
 }
 KINDS: dict[type[Any], str] = {cls: kind for kind, cls in EVENTS.items()}
-
-
-class Suggest(NamedTuple):
-    """Ask the sampler for trial ``number``; answer with ``Suggested`` or ``Exhausted``.
-
-    With a fork, the scheduler is asked: the trial begins from another's checkpoint.
-    """
-
-    number: int
-    fork: Fork | None = None
-
-
-class Launch(NamedTuple):
-    """Hand the trial to a worker; answer with ``Launched``."""
-
-    number: int
-    attempt: int
-    """From 1."""
-    params: Params
-    checkpoints: tuple[Kept, ...] = ()
-    """What it can go on from, the newest first."""
-    origin: dict[str, Any] | None = None
-    """Where it began from another trial's checkpoint: which one."""
-    batch_divisor: int = 1
-
-
-class Take(NamedTuple):
-    """A paused trial's turn has come: store the decision; answer with ``Thawed``, or ``Judged`` and ``Quit``."""
-
-    number: int
-    decision: Decision
-
-
-class GiveUp(NamedTuple):
-    """The paused trial will never go on: the study ends; answer with ``Quit``."""
-
-    number: int
-    reason: str
-
-
-class Conclude(NamedTuple):
-    """The scheduler wants no more trials; answer with ``Exhausted``."""
-
-    reason: str
-
-
-class Stop(NamedTuple):
-    """Tell the running trial to stop: it is not worth going on with."""
-
-    number: int
-    reason: str
-
-
-class Decide(NamedTuple):
-    """Store a scheduler's decision; answer with ``Judged`` where it is to stop or to pause the trial."""
-
-    number: int
-    decision: Decision
-
-
-class GiveUpPausing(NamedTuple):
-    """The trial can't be paused, and so no other can: store why; answer with ``NoPausing``."""
-
-    number: int
-    reason: str
-
-
-class Forget(NamedTuple):
-    """Drop the trial's stored reports of steps after ``after_step``, or all: it starts again from there."""
-
-    number: int
-    after_step: int | None = None
-
-
-class Discard(NamedTuple):
-    """Delete a checkpoint, once the log knows that it is not needed."""
-
-    number: int
-    path: str
-
-
-class Note(NamedTuple):
-    """Store what was decided about the trial, and why."""
-
-    number: int
-    action: str
-    reason: str
-
-
-class Save(NamedTuple):
-    """Store the trial as it now stands."""
-
-    trial: Trial
-
-
-class Abort(NamedTuple):
-    """Stop the study: its first trials all failed alike."""
-
-    reason: str
-
-
-Command = (
-    Suggest | Launch | Take | GiveUp | Conclude | Stop | Decide | GiveUpPausing | Forget | Discard | Note | Save | Abort
-)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from velodrome.resources.slots import Slot
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import Event
+from velodrome.trials.fusing import Choice
 from velodrome.types import Params, ParamValue
 
 
@@ -35,6 +36,8 @@ class Job(NamedTuple):
     """Where it began from another trial's checkpoint: which one (``lending.Fork.origin``)."""
     batch_divisor: int = 1
     """Into how many parts its batches are cut."""
+    apart: str = ""
+    """Why it is not to be trained together with others; set by the executor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class StudyContext:
         store_dir: Absolute folder of the store, or ``""`` where there is none to keep checkpoints in.
         files_dir: The study's folder for checkpoints, relative to the store's.
         pauses: Whether the scheduler pauses trials: where a trial's checkpoint and report are level, it asks.
+        group_size: How many trials of a training job each worker trains together; 1 for one after another.
     """
 
     study: str
@@ -58,6 +62,7 @@ class StudyContext:
     store_dir: str = ""
     files_dir: str = ""
     pauses: bool = False
+    group_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class ObjectiveInfo:
         goal: The goal's text, or None.
         file: The source file, or ``""``.
         on_oom: ``"halve"`` where it knows how to go on with smaller batches, else ``""``.
+        fuses: Whether several of its trials can be trained as one model: it is a ``TrainingJob``.
     """
 
     name: str
@@ -79,6 +85,7 @@ class ObjectiveInfo:
     goal: str | None = None
     file: str = ""
     on_oom: str = ""
+    fuses: bool = False
 
 
 class Host(Protocol):
@@ -104,6 +111,10 @@ class Host(Protocol):
 
     def should_pause(self, number: int) -> bool:
         """Whether the trial, whose last report and newest checkpoint are level, is to leave its worker: ``Paused``."""
+        ...
+
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of what the trial last reported is of use: it is to pause, or ends and would keep it."""
         ...
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
@@ -173,6 +184,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends every process at once; the host hears ``GivenBack`` for each unfinished trial. Can be called twice."""
+        ...
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """An executor whose workers can train several trials of a training job together."""
+
+    def probe(self, configurations: list[Params]) -> Choice:
+        """Measures how many of these are best trained together; between ``describe`` and ``open``."""
         ...
 
 

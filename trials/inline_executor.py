@@ -154,6 +154,11 @@ class InlineExecutor:
         with self._calling() as host:
             return host is not None and host.should_pause(number)
 
+    def ask_save(self, number: int, *, at_end: bool) -> bool:
+        """Asks the host."""
+        with self._calling() as host:
+            return host is not None and host.should_save(number, at_end=at_end)
+
     def stop_reason(self, number: int) -> str | None:
         """What ``stop`` left for the trial."""
         return self._stops.get(number)

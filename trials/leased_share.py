@@ -28,9 +28,14 @@ class LeasedShare:
         self._leaving: dict[int, None] = {}
         """The indexes of the slots that are to go back once their workers are gone."""
         self._last: Allowance | None = None
+        self._gpu_peak_bytes = 0
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         """Gives back what no process uses any more, and says what the study may hold."""
+        packing = ""
+        if gpu_peak_bytes > self._gpu_peak_bytes:
+            self._gpu_peak_bytes = gpu_peak_bytes
+            packing = self._source.repack(gpu_peak_bytes)
         in_use = [slot.index for slot in held]
         for index in [index for index in self._leaving if index not in in_use]:
             self._source.release(index)
@@ -38,9 +43,10 @@ class LeasedShare:
         grant = self._source.update(wanted)
         back = {order.slot: order for order in grant.give_back}
         stays = [slot for slot in grant.slots if slot.index not in back]
-        reason, leave_s = grant.waiting or "all that the study can use", _NO_HURRY_S
+        reason, leave_s = packing or grant.waiting or "all that the study can use", _NO_HURRY_S
         if back:
-            reason, leave_s = next((order.reason, order.leave_s) for order in back.values())
+            first = min(back.values(), key=lambda order: order.leave_s)
+            reason, leave_s = packing or first.reason, min(first.leave_s, _NO_HURRY_S)
         elif len(stays) > wanted:
             stays, reason = stays[:wanted], "the study has fewer trials left"
         kept = [slot.index for slot in stays]

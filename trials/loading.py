@@ -12,11 +12,11 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from velodrome.errors import ObjectiveError, nearest
 from velodrome.trials import failures
-from velodrome.trials.declaration import Objective, declared
+from velodrome.trials.declaration import Objective, as_objective, declared, is_job_class
 
 
 class Reference(NamedTuple):
@@ -71,7 +71,7 @@ def load_objective(ref: str, cwd: str) -> tuple[Objective, str]:
             allowed="a function of a trial",
         )
     target = str((Path(cwd) / reference.target).resolve()) if reference.is_file else reference.target
-    return function, f"{target}:{name}"
+    return as_objective(function), f"{target}:{name}"
 
 
 def _import_file(target: str, cwd: str) -> ModuleType:
@@ -157,14 +157,19 @@ def _pick(module: ModuleType, ref: str) -> str:
 
 
 def _functions(module: ModuleType) -> list[str]:
-    """The module's own functions, in the order of the file."""
+    """The module's own functions in the order of the file, then its training jobs."""
     return [
         name for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and name == value.__name__
     ] + [
         name for name, value in vars(module).items()
-        if declared(value) is not None and not inspect.isfunction(value)
+        if declared(value) is not None and not inspect.isfunction(value) and not _is_only_a_base(value, module)
     ]
+
+
+def _is_only_a_base(value: Any, module: ModuleType) -> bool:
+    """Whether it is a class of training jobs that the module imports, or that another one derives from."""
+    return is_job_class(value) and (value.__module__ != module.__name__ or bool(value.__subclasses__()))
 
 
 def _takes_trial(function: Objective) -> bool:

@@ -18,9 +18,11 @@ from typing import Any
 
 from velodrome.errors import StoreError
 from velodrome.records import ArtifactRow, trial_id
+from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
+from velodrome.trials.commands import Command
 from velodrome.trials.controller import Controller
-from velodrome.trials.events import Command, Event
+from velodrome.trials.events import Event
 from velodrome.trials.executor import Executor, Job, StudyContext, Waits
 from velodrome.trials.pace import Pace
 from velodrome.trials.share import Allowance, Share
@@ -180,6 +182,10 @@ class Manager:
         """Whether the trial is to leave its worker."""
         return self._controller.table.should_pause(number)
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Whether a checkpoint of the trial is of use."""
+        return self._controller.table.should_save(number, at_end=at_end)
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         """Takes note of where a trial's output lies."""
         if self._record_output is not None:
@@ -223,18 +229,19 @@ class Manager:
         if self._share is None:
             return
         held = self._executor.held()
-        allowance = self._share.adjust(held, self._wanted())
+        allowance = self._share.adjust(held, self._wanted(), self._executor.gpu_peak_bytes)
         if allowance != self._allowance:
             self._allowance = allowance
             self._executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)
             count = f"{len(allowance.slots)} worker{'' if len(allowance.slots) == 1 else 's'}"
-            self._controller.decided("resources", "resize", f"{count}: {allowance.reason}")
+            self._controller.journal.study_decision("resources", "resize", f"{count}: {allowance.reason}")
 
     def _wanted(self) -> int:
-        """How many trials could run now."""
+        """How many workers the trials that could run now would fill."""
         table = self._controller.table
-        new = 0 if table.exhausted else max(0, table.target - table.next_number)
-        return len(table.live) + new
+        roster = table.roster
+        new = 0 if roster.exhausted else max(0, roster.target - roster.next_number)
+        return -(-(len(table.live) + new) // self._context.group_size)
 
     def _keep_pace(self, event: Event) -> None:
         kind, number = type(event), getattr(event, "number", None)
@@ -248,9 +255,9 @@ class Manager:
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case ev.Stop(number, reason):
+                case cmd.Stop(number, reason):
                     self._executor.stop(number, reason)
-                case ev.Abort(reason):
+                case cmd.Abort(reason):
                     self._ending = Outcome("failed", reason)
                 case _:
                     raise AssertionError(f"{command} is not for the manager")
@@ -274,7 +281,7 @@ class Manager:
             if self._signum:
                 self._ending = self._interrupted(self._signum)
             elif table.done:
-                self._ending = Outcome("finished", table.exhausted)
+                self._ending = Outcome("finished", table.roster.exhausted)
             elif self._timeout_s is not None and self._clock.monotonic() - self._started_at >= self._timeout_s:
                 self._ending = Outcome("stopped", f"its time was up after {self._timeout_s:g} s")
         return self._ending

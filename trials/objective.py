@@ -17,8 +17,9 @@ from typing import Any
 
 from velodrome.errors import ObjectiveError
 from velodrome.trials import failures
-from velodrome.trials.declaration import Objective, name_of, objective, place_of
+from velodrome.trials.declaration import Objective, as_objective, name_of, objective, place_of
 from velodrome.trials.loading import Reference, load_objective
+from velodrome.trials.training_job import TrainingJob
 
 __all__ = ["ObjectiveSource", "PackedObjective", "imports_of", "load_objective", "objective"]
 
@@ -50,13 +51,14 @@ class PackedObjective:
 
         sys.path[:] = [*self.sys_path, *(p for p in sys.path if p not in self.sys_path)]
         try:
-            return cloudpickle.loads(self.payload), self.ref
+            value = cloudpickle.loads(self.payload)
         except Exception as error:
             failure = failures.of_exception(error, None)
             raise ObjectiveError(
                 f"The objective could not be rebuilt in a worker: {failure.message}", traceback=failure.traceback,
                 hint="import inside the function what its module can't import from elsewhere",
             ) from None
+        return as_objective(value), self.ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,16 @@ class ObjectiveSource:
 
     @classmethod
     def of(cls, what: str | Callable[..., Any], cwd: str | None = None) -> ObjectiveSource:
-        """The source of a reference or function, with paths from ``cwd`` (by default the current folder)."""
+        """The source of a reference, function or training job, with paths from ``cwd`` (or else the current folder)."""
+        if isinstance(what, TrainingJob) and not what.__getstate__():
+            what = type(what)  # says as much, and can be found again by its name
         return cls(what, cwd or str(Path.cwd()))
 
     def load(self) -> tuple[Objective, str]:
         """The function in this process and its full reference (``""`` where it can't be loaded again)."""
         if isinstance(self.objective, str):
             return load_objective(self.objective, self.cwd)
-        return self.objective, self._ref_of(self.objective)
+        return as_objective(self.objective), self._ref_of(self.objective)
 
     def pack(self) -> PackedObjective:
         """The objective ready to travel.
@@ -100,12 +104,10 @@ class ObjectiveSource:
         return PackedObjective(self._ref_of(self.objective), payload, self.cwd, path, preloads)
 
     def code(self) -> bytes:
-        """The user's source, to tell whether two objectives are the same; empty where it is not the user's own file."""
-        if isinstance(self.objective, str):
-            file = self._file() if Reference.parse(self.objective).is_file else ""
-        else:
-            file = place_of(self.objective)[0]
-        return Path(file).read_bytes() if Path(file).is_file() else b""
+        """The objective's file, to tell whether two are the same; its name where it has none, as in a notebook."""
+        named = isinstance(self.objective, str)
+        file = self._file() if named else place_of(self.objective)[0]  # type: ignore[arg-type]  # it is a function then
+        return Path(file).read_bytes() if Path(file).is_file() else str(self.objective).encode()
 
     def _file(self) -> str:
         """The file of a reference, found without importing anything; ``""`` where it is not found."""

@@ -42,36 +42,40 @@ class Departure:
         reason: Why it must go, for its trial.
         tell_at: When its trial is told, if it still runs then.
         grace_s: How long the trial has then.
-        number: The trial that was told.
+        numbers: The trials that were told.
         done: The last step that was taken.
     """
 
     reason: str
     tell_at: float
     grace_s: float
-    number: int | None = None
+    numbers: tuple[int, ...] = ()
     done: Step = Step.WAIT
 
-    def due(self, now: float, running: int | None) -> Step:
+    def due(self, now: float, running: tuple[int, ...]) -> Step:
         """The next step, to be taken now; ``WAIT`` where none is.
 
         Args:
             now: The time.
-            running: The trial that the worker runs; None for an idle worker, which is killed at once.
+            running: The trials that the worker runs; an idle worker is killed at once.
         """
         if self.done is Step.KILL:
             return Step.WAIT
-        if running is None or (self.number is not None and running != self.number):
-            return self._take(Step.KILL)  # the trial that was told has ended; one behind it has hardly begun
+        if not running or (self.numbers and not self.concerns(running)):
+            return self._take(Step.KILL)  # those that were told have ended; one behind them has hardly begun
         terminate_at = self.tell_at + self.grace_s
         for step, at in (
             (Step.KILL, terminate_at + KILL_AFTER_S), (Step.TERMINATE, terminate_at), (Step.TELL, self.tell_at)
         ):
             if now >= at and self.done < step <= self.done + 1:
                 if step is Step.TELL:
-                    self.number = running
+                    self.numbers = running
                 return self._take(step)
         return Step.WAIT
+
+    def concerns(self, running: tuple[int, ...]) -> bool:
+        """Whether any of the trials was told."""
+        return any(number in self.numbers for number in running)
 
     @property
     def can_be_undone(self) -> bool:

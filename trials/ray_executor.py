@@ -204,6 +204,9 @@ class RayExecutor:
         elif kind == ray_worker.ASK_PAUSE:
             worker.queue((ray_worker.ANSWER, host.should_pause(message[1])))
             worker.send()
+        elif kind == ray_worker.ASK_SAVE:
+            worker.queue((ray_worker.ANSWER, host.should_save(message[1], at_end=message[2])))
+            worker.send()
         elif kind == ray_worker.ASK_PARAM:
             worker.queue(_suggested(host, *message[1:]))
             worker.send()

@@ -23,7 +23,7 @@ _NEWS_PATIENCE_S = 30.0
 class RayHandle:
     """One actor and its place, asked for at once.
 
-    The place is a placement group of its own: it stays the worker's while an actor that died is replaced.
+    The place is a placement group of its own, given up with the actor.
 
     Attributes:
         depth: How many trials it may hold; 0 until it is ready.

@@ -41,8 +41,8 @@ from velodrome.types import ParamValue
 OPEN, JOB, STOP, PREEMPT, ABANDON, ANSWER, REFUSAL, CLOSE = (
     "open", "job", "stop", "preempt", "abandon", "answer", "refusal", "close")
 # actor -> controller
-READY, DEPTH, EVENT, CHECKPOINT, OUTPUT, ASK_STOP, ASK_PAUSE, ASK_PARAM, ERROR = (
-    "ready", "depth", "event", "checkpoint", "output", "ask_stop", "ask_pause", "ask_param", "error")
+READY, DEPTH, EVENT, CHECKPOINT, OUTPUT, ASK_STOP, ASK_PAUSE, ASK_SAVE, ASK_PARAM, ERROR = (
+    "ready", "depth", "event", "checkpoint", "output", "ask_stop", "ask_pause", "ask_save", "ask_param", "error")
 
 LIVE_BYTES = 1 << 20
 """So much of a running trial's output is passed on while it runs; the rest follows at its end."""
@@ -259,6 +259,11 @@ class Relay(threading.Thread):
     def should_pause(self, number: int) -> bool:
         """Asks the controller, and waits."""
         self._tell((ASK_PAUSE, number))
+        return bool(self._answer()[1])
+
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        """Asks the controller, and waits."""
+        self._tell((ASK_SAVE, number, at_end))
         return bool(self._answer()[1])
 
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:

@@ -70,6 +70,15 @@ class Retention:
         scores = tuple(d.score(v) for d, v in zip(self._goal.directions, values, strict=True))
         return dropped + self._place((scores, number, newest))
 
+    def would_keep(self, values: tuple[float, ...]) -> bool:
+        """Whether the checkpoint of a trial would stay that completed now with these values."""
+        if self._all:
+            return True
+        scores = tuple(d.score(v) for d, v in zip(self._goal.directions, values, strict=True))
+        if self._front:
+            return not any(_dominates(kept[0], scores) for kept in self._kept)
+        return len(self._kept) < self._most or (self._most > 0 and scores[0] < self._kept[-1][0][0])
+
     def _place(self, new: tuple[tuple[float, ...], int, Saved]) -> Dropped:
         """Puts a completed trial among the best; what falls out."""
         if self._front:

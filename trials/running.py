@@ -4,53 +4,65 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from velodrome.errors import Preempted as PlaceGivenAway
 from velodrome.errors import Pruned
 from velodrome.trials import failures
-from velodrome.trials.context import Leave, Trial, gave_way, number, settle
+from velodrome.trials.context import Trial, gave_way, settle
 from velodrome.trials.declaration import Objective, name_of, place_of
 from velodrome.trials.events import Failed, Paused, Preempted, Quit, Returned
+from velodrome.trials.link import Leave
 from velodrome.trials.optuna_compat import is_pruned
-from velodrome.types import Failure, FailureClass, Metrics
+from velodrome.trials.reading import read_result
+from velodrome.types import Failure, FailureClass
 
-_Ending = Returned | Quit | Paused | Failed | Preempted
+Ending = Returned | Quit | Paused | Failed | Preempted
 
 
-def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> _Ending:
+def run_trial(function: Objective, trial: Trial, metrics: tuple[str, ...]) -> Ending:
     """How the trial ended. ``metrics`` are the goal's; a KeyboardInterrupt passes through.
-
-    However a trial ends that was told to give its place away, it is preempted: what it says now is about a run that
-    was cut short, and it will say it again where it is true.
 
     A child that the objective forked, and that comes back here, ends at once in silence: the result is its parent's.
     """
     pid = os.getpid()
-    outcome: _Ending
+    outcome: Ending
     seed_libraries(trial.seed)
     try:
         value = function(trial)
         outcome = _outcome(function, trial.number, value, metrics)
-    except Pruned as verdict:
-        outcome = Quit(trial.number, str(verdict) or "the objective raised Pruned")
-    except PlaceGivenAway as given:
-        outcome = Preempted(trial.number, str(given))
-    except Leave:
-        outcome = Paused(trial.number)
     except KeyboardInterrupt:
         if os.getpid() == pid:
             raise
     except BaseException as error:
         if os.getpid() != pid:
             os._exit(0)
-        if is_pruned(error):
-            outcome = Quit(trial.number, str(error) or "the objective raised TrialPruned")
-        else:
-            outcome = Failed(trial.number, failures.of_exception(error, function).to_json())
+        outcome = ending_by(error, function, trial)
     if os.getpid() != pid:
         os._exit(0)
+    return settled(outcome, trial)
+
+
+def ending_by(error: BaseException, function: Objective, trial: Trial) -> Ending:
+    """How a trial ended out of which ``error`` came."""
+    match error:
+        case Pruned():
+            return Quit(trial.number, str(error) or "the objective raised Pruned")
+        case PlaceGivenAway():
+            return Preempted(trial.number, str(error))
+        case Leave():
+            return Paused(trial.number)
+    if is_pruned(error):
+        return Quit(trial.number, str(error) or "the objective raised TrialPruned")
+    return Failed(trial.number, failures.of_exception(error, function).to_json())
+
+
+def settled(outcome: Ending, trial: Trial) -> Ending:
+    """The ending as it counts, once nothing of the trial runs any more.
+
+    However a trial ends that was told to give its place away, it is preempted: what it says now is about a run that
+    was cut short, and it will say it again where it is true.
+    """
     if (reason := gave_way(trial)) is not None:
         return Preempted(trial.number, reason)
     if isinstance(outcome, Returned | Quit):
@@ -77,37 +89,6 @@ def _outcome(function: Objective, trial: int, value: Any, metrics: tuple[str, ..
         file, line, code = place_of(function)
         message = f"{name_of(function)} returned {_shown(value)}: {error}"
         return Failed(trial, Failure(FailureClass.USER, message, "", file, line, code).to_json())
-
-
-def read_result(value: Any, metrics: tuple[str, ...]) -> Metrics:
-    """The metrics that a returned value means; empty for None, where the last report counts.
-
-    Raises:
-        TypeError: If it is not a number, a dict of numbers with every goal metric, one number per metric, or None.
-    """
-    if type(value) is float:
-        return {metrics[0]: value}
-    if value is None:
-        return {}
-    if isinstance(value, Mapping):
-        missing = [m for m in metrics if m not in value]
-        if missing:
-            raise TypeError(f"the goal's {', '.join(map(repr, missing))} is not among its keys "
-                            f"({', '.join(map(str, value)) or 'none'})")
-        return {str(name): _number(v, f"{name!r} is no number") for name, v in value.items()}
-    if isinstance(value, tuple | list):
-        if len(value) != len(metrics):
-            raise TypeError(f"the goal has {len(metrics)} metric{'s' * (len(metrics) > 1)} "
-                            f"({', '.join(metrics)}), the result {len(value)} values")
-        return {name: _number(v, f"{name!r} is no number") for name, v in zip(metrics, value, strict=True)}
-    return {metrics[0]: _number(value, "allowed are a number, a dict of numbers, or None after reports")}
-
-
-def _number(value: Any, complaint: str) -> float:
-    try:
-        return number(value)
-    except TypeError as error:
-        raise TypeError(f"{complaint} ({error})") from None
 
 
 def _shown(value: Any) -> str:

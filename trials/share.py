@@ -2,7 +2,8 @@
 
 ::
 
-    allowance = share.adjust(executor.held(), wanted)      # what it has now, and how many trials could run
+    allowance = share.adjust(executor.held(), wanted, peak)    # what it has now, how many trials could run, and the
+                                                               # most GPU memory that one of them was seen to use
     if allowance differs from the one before:
         executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)
 
@@ -39,13 +40,14 @@ class Allowance:
 class Share(Protocol):
     """A study's share of the machine."""
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         """What the study may hold.
 
         Args:
             held: The slots that its processes still use, also those that it is about to give back: whatever is missing
                 here can be used by others.
             wanted: How many trials could run now if there were slots enough.
+            gpu_peak_bytes: The most memory that a trial was seen to use of a GPU; 0 where nothing is known.
 
         Returns:
             The allowance; an equal one changes nothing.

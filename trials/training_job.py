@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from velodrome.search.space import Space
+    from velodrome.trials.context import Trial
 
 Batch = tuple["Tensor", ...]
 """As many tensors as ``Data.train`` has, the first axis being samples."""
@@ -92,6 +93,7 @@ class TrainingJob:
         steps: How long to train, in optimiser steps, in place of ``epochs``.
         report_every: With ``steps``: after how many the metrics are reported.
         same_order: Whether all trials see the samples in the same order; else each has its own.
+        checkpoint_s: How many seconds a trial goes without a checkpoint at most.
     """
 
     space: ClassVar[Space | None] = None
@@ -100,6 +102,17 @@ class TrainingJob:
     steps: ClassVar[int | None] = None
     report_every: ClassVar[int] = 100
     same_order: ClassVar[bool] = False
+    checkpoint_s: ClassVar[float] = 60.0
+
+    def __call__(self, trial: Trial) -> None:
+        """Trains one trial by itself: a job is an objective like any other."""
+        from velodrome.trials.job_objective import train_alone
+
+        train_alone(self, trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to other processes: not the data."""
+        return {name: value for name, value in self.__dict__.items() if name != "_datasets"}
 
     def data(self) -> Data:
         """The data; asked for once in each process."""

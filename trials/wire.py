@@ -18,11 +18,13 @@ Message = tuple[Any, ...]
 OPEN = 0
 """(OPEN, StudyContext)"""
 JOB = 1
-"""(JOB, number, attempt, seed, params, checkpoints, origin, batch_divisor)"""
+"""(JOB, number, attempt, seed, params, checkpoints, origin, batch_divisor, apart)"""
 ANSWER = 2
-"""(ANSWER, value): to ASK_STOP, ASK_PAUSE or ASK_PARAM"""
+"""(ANSWER, value): to ASK_STOP, ASK_PAUSE, ASK_SAVE, ASK_VERDICTS or ASK_PARAM"""
 REFUSAL = 3
 """(REFUSAL, what, given, allowed, hint): to ASK_PARAM; the fields of a SpaceError"""
+PROBE = 4
+"""(PROBE, configurations): to a worker that has no study yet: how many of these are best trained together?"""
 
 # controller -> worker, on the control socket
 STOP = 10
@@ -59,8 +61,18 @@ ASK_PAUSE = 32
 """(ASK_PAUSE, number)"""
 NOTED = 33
 """(NOTED, number, by, action, reason)"""
+ASK_SAVE = 35
+"""(ASK_SAVE, number, at_end)"""
+ASK_VERDICTS = 36
+"""(ASK_VERDICTS, ((number, at_end), ...)): the answers to ASK_STOP and ASK_SAVE for several trials at once"""
+BEGUN = 37
+"""(BEGUN, numbers, log_start): these are trained together from now on, and the worker's death is theirs"""
+BROKEN_UP = 38
+"""(BROKEN_UP, numbers, size, reason): trials that failed together are handed back, to be trained ``size`` at a time"""
+PROBED = 39
+"""(PROBED, fusing.Choice)"""
 GPU_PEAK = 34
-"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, with a trial's end"""
+"""(GPU_PEAK, peak_bytes): the most GPU memory that the worker has had, or that its trials are known to need"""
 
 # controller -> launcher
 SOURCE = 40

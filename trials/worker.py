@@ -27,9 +27,12 @@ from velodrome.trials.context import Trial
 from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fusing import measure
+from velodrome.trials.gpu_part import settle_part
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.preemption import Preemption
 from velodrome.trials.running import run_trial
+from velodrome.trials.training_job import TrainingJob
 from velodrome.trials.wire import Wire
 from velodrome.trials.worker_link import WorkerLink, end_group
 from velodrome.trials.worker_log import WorkerLog
@@ -38,6 +41,8 @@ _TICK_S = 0.02
 _IDLE_TICK_S = 0.25
 _LONG_TRIAL_S = 0.05
 """A trial that runs longer hands back the jobs that wait behind it."""
+_MEASURED_AFTER, _MEASURE_EVERY_S = 3, 1.0
+"""How many reports a worker's trials have made when their GPU memory is measured first, and how often then."""
 _OOM_SCORE_ADJ = 500
 
 
@@ -49,12 +54,16 @@ def run_worker(
     log = WorkerLog()
     link = WorkerLink(jobs)
     link.context = context
-    watcher = _Watcher(link, log, control)
+    watcher = _Watcher(link, log, control, slot)
     watcher.start()
     function = _load(source, link)
     hold_to(slot.gpu_memory_part)
-    context = link.wait_for_context()
+    context = link.wait_for_context(lambda configurations: measure(function, slot.device, configurations))
     _open_log(log, context, slot, link)
+    if context.group_size > 1 and isinstance(function, TrainingJob):
+        from velodrome.trials.fused.group_worker import GroupWorker
+
+        GroupWorker(function, context, slot, link, log).run()
     while True:
         _run(link.next_job(), function, context, slot, link, log, watcher)
 
@@ -69,18 +78,16 @@ def _run(
     outcome = run_trial(function, Trial(job, context, slot.device, link), context.metrics)
     watcher.running = None
     end = log.end()
+    if slot.device == "cuda":
+        outcome, peak_bytes = settle_part(outcome, slot)
+        watcher.tell_peak(peak_bytes)
     fields: tuple[Any, ...] = tuple(outcome)
-    if slot.device == "cuda" and (peak_bytes := measured_peak()):
-        link.tell((wire.GPU_PEAK, peak_bytes))
     done = (wire.DONE, job.number, KINDS[type(outcome)], fields, time.monotonic() - started_at, end)
     if end > start:
         link.tell((wire.OUTPUT, job.number, job.attempt, start, end), done)
     else:
         link.tell(done)
-    if link.stops:
-        link.stops.pop(job.number, None)
-    if link.preemptions:
-        link.preemptions.pop(job.number, None)
+    link.forget(job.number)
 
 
 def _load(source: PackedObjective, link: WorkerLink) -> Objective:
@@ -155,8 +162,9 @@ def _show_exit_line(fault_file: IO[bytes]) -> None:
 class _Watcher(threading.Thread):
     """Does what can't wait for the trial's end: sends reports, hears ``stop``, notices that the controller died."""
 
-    def __init__(self, link: WorkerLink, log: WorkerLog, control: Wire) -> None:
+    def __init__(self, link: WorkerLink, log: WorkerLog, control: Wire, slot: Slot) -> None:
         super().__init__(name="velodrome-watcher", daemon=True)
+        self._has_gpu, self._peak_bytes, self._measure_at = slot.device == "cuda", 0, 0.0
         self.running: tuple[Job, int, float] | None = None
         """The trial that runs, where its output starts, and when it began."""
         self._link, self._log, self._control = link, log, control
@@ -188,5 +196,15 @@ class _Watcher(threading.Thread):
         if self._log.grown() and self._announced is not running and self.running is running:
             self._announced = running
             self._link.tell((wire.OUTPUT, job.number, job.attempt, start, -1))
-        if time.monotonic() - started_at > _LONG_TRIAL_S:
+        now = time.monotonic()
+        if now - started_at > _LONG_TRIAL_S:
             self._link.hand_back()
+        if self._has_gpu and now >= self._measure_at and self._link.num_reports >= _MEASURED_AFTER:
+            self._measure_at = now + _MEASURE_EVERY_S
+            self.tell_peak(measured_peak())
+
+    def tell_peak(self, peak_bytes: int) -> None:
+        """Says how much GPU memory this process has had at most, where that is more than was said before."""
+        if peak_bytes > self._peak_bytes:
+            self._peak_bytes = peak_bytes
+            self._link.tell((wire.GPU_PEAK, peak_bytes))

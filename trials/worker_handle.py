@@ -29,9 +29,10 @@ class WorkerHandle:
         has_context: Whether it knows the study.
         retiring: Whether it is being ended because of what a trial left behind.
         departure: How it is brought to its end, where it must go.
-        last_word: How its trial ended, where the worker is killed for it.
+        last_words: How trials ended for which the worker is killed, by number.
         jobs: The trials that it was given and has not finished, in order, with the count of processes killed for
             memory when they were launched.
+        begun: Of a worker that trains several trials together: those that it has begun, with where their output starts.
         log_path: Where it writes what trials print, or ``""``.
         log_end: Where the output of the last finished trial ends there.
     """
@@ -42,9 +43,10 @@ class WorkerHandle:
         self.pid = 0
         self.ready = self.retiring = False
         self.departure: Departure | None = None
-        self.last_word: Event | None = None
+        self.last_words: dict[int, Event] = {}
         self.has_context = context is not None
         self.jobs: dict[int, tuple[Job, int]] = {}
+        self.begun: dict[int, int] = {}
         self.log_path, self.log_end = "", 0
         self._fault_file = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 - closed in close
         ours, theirs = socket.socketpair()
@@ -60,9 +62,18 @@ class WorkerHandle:
         return self.ready and not self.retiring and self.departure is None
 
     @property
-    def running(self) -> int | None:
-        """The trial that it runs, or is about to; None where it has none."""
-        return next(iter(self.jobs), None)
+    def running(self) -> tuple[int, ...]:
+        """The trials that it runs, or the one that it is about to."""
+        return tuple(number for number in self.jobs if number in self.begun) or tuple(self.jobs)[:1]
+
+    def finish(self, number: int) -> None:
+        """A trial has left the worker."""
+        del self.jobs[number]
+        self.begun.pop(number, None)
+
+    def output_start(self, number: int) -> int:
+        """Where the output of a running trial begins."""
+        return self.begun.get(number, self.log_end)
 
     def introduce(self, context: StudyContext) -> None:
         """Tells the worker of its study, where it does not know."""

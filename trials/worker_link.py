@@ -13,17 +13,20 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from velodrome.errors import SpaceError
 from velodrome.trials import wire
 from velodrome.trials.checkpoints import Written
 from velodrome.trials.executor import Job, StudyContext
+from velodrome.trials.fusing import Choice
 from velodrome.trials.preemption import Preemption
 from velodrome.trials.wire import Message, Wire
-from velodrome.types import Metrics, ParamValue
+from velodrome.types import Metrics, Params, ParamValue
 
 _SEND_EVERY_S = 0.005
+_TOGETHER_MS = 2
 _ANSWER_TICK_MS = 50
 """How long to wait before looking whether the other thread took in the answer."""
 
@@ -35,14 +38,19 @@ class WorkerLink:
         self.context: StudyContext | None = None
         self.stops: dict[int, str] = {}
         self.preemptions: dict[int, Preemption] = {}
+        self.num_reports = 0
+        """How many reports this worker's trials have made."""
         self._wire = jobs
         self._pid = os.getpid()
         self._queue: deque[Job] = deque()
         self._answers: deque[Message] = deque()
+        self._foreseen: dict[int, tuple[bool, bool]] = {}
+        self._to_measure: list[list[Params]] = []
         self._pending: list[Message] = []
         self._sent_at = 0.0
         self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._ask_lock = threading.Lock()
         self._poll = select.poll()
         self._poll.register(jobs.fileno(), select.POLLIN)
 
@@ -50,6 +58,7 @@ class WorkerLink:
 
     def report(self, number: int, step: int, metrics: Metrics) -> None:
         """Keeps the report, and sends what is kept where the last sending is a while ago."""
+        self.num_reports += 1
         self._add((wire.REPORTED, number, step, metrics))
 
     def set_attr(self, number: int, name: str, value: Any) -> None:
@@ -81,11 +90,29 @@ class WorkerLink:
 
     def ask_stop(self, number: int) -> bool:
         """Asks the controller for its verdict on all that was reported, and waits."""
+        if (foreseen := self._foreseen.get(number)) is not None:
+            return foreseen[0]
         return os.getpid() == self._pid and bool(self._ask((wire.ASK_STOP, number))[1])
 
     def ask_pause(self, number: int) -> bool:
         """Asks the controller whether the trial is to leave this worker, and waits."""
         return os.getpid() == self._pid and bool(self._ask((wire.ASK_PAUSE, number))[1])
+
+    def ask_save(self, number: int, *, at_end: bool) -> bool:
+        """Asks the controller whether a checkpoint is of use, and waits."""
+        if (foreseen := self._foreseen.get(number)) is not None:
+            return foreseen[1]
+        return os.getpid() == self._pid and bool(self._ask((wire.ASK_SAVE, number, at_end))[1])
+
+    def foresee(self, questions: Iterable[tuple[int, bool]]) -> None:
+        """Asks at once what ``ask_stop`` and ``ask_save`` are to answer about several trials, until it is called again.
+
+        Args:
+            questions: Number, and whether the trial is at its end, of each.
+        """
+        asked = tuple(questions)
+        answers = self._ask((wire.ASK_VERDICTS, asked))[1] if asked else ()
+        self._foreseen = {number: answer for (number, _), answer in zip(asked, answers, strict=True)}
 
     def stop_reason(self, number: int) -> str | None:
         """What the controller sent about the trial without being asked."""
@@ -110,11 +137,27 @@ class WorkerLink:
             if not self._queue:
                 self._poll.poll()
 
-    def wait_for_context(self) -> StudyContext:
-        """The study's context; waits for it."""
+    def new_jobs(self, *, wait: bool) -> list[Job]:
+        """All trials that have come, for a worker that trains several together; waits for one where it has none.
+
+        Those that were launched together come together: the first is waited for, the others then only a moment.
+        """
+        jobs: list[Job] = []
+        self._take_in()
+        while self._queue or (wait and not jobs):
+            while self._queue:
+                jobs.append(self._queue.popleft())
+            self._poll.poll(_TOGETHER_MS if jobs else None)
+            self._take_in()
+        return jobs
+
+    def wait_for_context(self, measure: Callable[[list[Params]], Choice]) -> StudyContext:
+        """The study's context; waits for it, and measures meanwhile what is asked for."""
         while self.context is None:
             self._poll.poll()
             self._take_in()
+            if self._to_measure:
+                self.tell((wire.PROBED, measure(self._to_measure.pop())))
         return self.context
 
     def tell(self, *messages: Message) -> None:
@@ -122,6 +165,17 @@ class WorkerLink:
         with self._send_lock:
             self._pending += messages
             self._send()
+
+    def keep(self, *messages: Message) -> None:
+        """Keeps these for the next sending."""
+        with self._send_lock:
+            self._pending += messages
+
+    def forget(self, number: int) -> None:
+        """Drops what was sent about a trial that is over."""
+        self.stops.pop(number, None)
+        self.preemptions.pop(number, None)
+        self._foreseen.pop(number, None)
 
     def flush(self) -> None:
         """Sends what is kept, where there is something."""
@@ -141,11 +195,12 @@ class WorkerLink:
             self.tell((wire.UNSTARTED, tuple(reversed(numbers))))
 
     def _ask(self, question: Message) -> Message:
-        self.tell(question)
-        while not self._answers:
-            self._poll.poll(_ANSWER_TICK_MS)
-            self._take_in()
-        return self._answers.popleft()
+        with self._ask_lock:
+            self.tell(question)
+            while not self._answers:
+                self._poll.poll(_ANSWER_TICK_MS)
+                self._take_in()
+            return self._answers.popleft()
 
     def _add(self, message: Message) -> None:
         if os.getpid() != self._pid:
@@ -169,6 +224,8 @@ class WorkerLink:
                 match message[0]:
                     case wire.JOB:
                         self._queue.append(Job(*message[1:]))
+                    case wire.PROBE:
+                        self._to_measure.append(message[1])
                     case wire.OPEN:
                         self.context = message[1]
                     case _:

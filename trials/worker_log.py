@@ -57,6 +57,12 @@ class WorkerLog:
             self._flush()
             return self._cut(MAX_BYTES)
 
+    def size(self) -> int:
+        """One past the last byte that was printed so far."""
+        with self._lock:
+            self._flush()
+            return os.fstat(self._fd).st_size
+
     def grown(self) -> bool:
         """Whether the running trial has printed something; cuts what would fill the disk."""
         with self._lock:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from velodrome.api import create_study, load_agent, load_study, open_store, play, resume, sweep, train
     from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
     from velodrome.replicates import Replicates
+    from velodrome.search.arch.cell import Cell
+    from velodrome.search.arch.known import darts_cell, nas201_cell, nas201_net
+    from velodrome.search.arch.net import Net
+    from velodrome.search.arch.operators import register_op
+    from velodrome.search.arch.parts import Block, Chain, Either, Repeat, Residual
+    from velodrome.search.arch.proxies import zero_cost
+    from velodrome.search.arch.stages import staged, unstaged
+    from velodrome.search.arch.supernet import Supernet, fair_paths, use_batch_statistics
     from velodrome.search.constraints import Constraint
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
@@ -40,6 +48,14 @@ _HOMES = {
     "velodrome.api": ("create_study", "load_agent", "load_study", "open_store", "play", "resume", "sweep", "train"),
     "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
     "velodrome.replicates": ("Replicates",),
+    "velodrome.search.arch.cell": ("Cell",),
+    "velodrome.search.arch.known": ("darts_cell", "nas201_cell", "nas201_net"),
+    "velodrome.search.arch.net": ("Net",),
+    "velodrome.search.arch.operators": ("register_op",),
+    "velodrome.search.arch.proxies": ("zero_cost",),
+    "velodrome.search.arch.parts": ("Block", "Chain", "Either", "Repeat", "Residual"),
+    "velodrome.search.arch.stages": ("staged", "unstaged"),
+    "velodrome.search.arch.supernet": ("Supernet", "fair_paths", "use_batch_statistics"),
     "velodrome.search.constraints": ("Constraint",),
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
@@ -53,10 +69,12 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Adam", "AdamW", "Choice", "Constraint", "Cosine", "Data", "Diverged", "Float", "Int", "Interrupted", "Linear",
-    "Pruned", "RMSprop", "Replicates", "SGD", "Simulation", "Space", "StepDecay", "Study", "TrainingJob", "Trial",
-    "TrialResult", "VeloError", "create_study", "load_agent", "load_study", "objective", "open_store", "play", "resume",
-    "simulate", "sweep", "train",
+    "Adam", "AdamW", "Block", "Cell", "Chain", "Choice", "Constraint", "Cosine", "Data", "Diverged", "Either",
+    "Float", "Int", "Interrupted", "Linear", "Net", "Pruned", "RMSprop", "Repeat", "Replicates", "Residual", "SGD",
+    "Simulation", "Space", "StepDecay", "Study", "Supernet", "TrainingJob", "Trial", "TrialResult", "VeloError",
+    "create_study", "darts_cell", "fair_paths", "load_agent", "load_study", "nas201_cell", "nas201_net",
+    "objective", "open_store", "play", "register_op", "resume", "simulate", "staged", "sweep", "train", "unstaged",
+    "use_batch_statistics", "zero_cost",
 ]
 
 

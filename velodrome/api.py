@@ -28,6 +28,7 @@ from velodrome.search.space import Space
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study, TrialResult
+from velodrome.trials import fusing
 from velodrome.trials.manager import Progress
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.retention import Retention
@@ -62,18 +63,20 @@ def sweep(
     timeout_s: float | None = None,
     keep_checkpoints: str | int = "best",
     hung_after_s: float | None = None,
+    fuse: str | int = "auto",
     priority: str = "normal",
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
     """Runs a new study to its end and returns it.
 
     Args:
-        objective: ``def train(trial)``, or where it is: ``"path.py:train"``, ``"package.module:train"``.
+        objective: ``def train(trial)``, a ``TrainingJob`` or its class, or where it is: ``"path.py:train"``,
+            ``"package.module:train"``.
         space: What to search; None where the objective carries its space, or asks for parameters as it runs.
         trials: How many finished trials (completed, pruned or failed).
         goal: Such as ``"maximize accuracy"``; by default the objective's own, else ``"minimize value"``.
-        sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes`` or ``nsga2``, with options where wanted:
-            ``"tpe:n_startup_trials=20"``.
+        sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``evolution``, ``local``,
+            ``predictor``, ``sharing`` or ``scalar``, with options where wanted: ``"tpe:n_startup_trials=20"``.
         scheduler: ``none``, ``median``, ``asha``, ``hyperband`` or ``pbt``, with options:
             ``"asha:min_steps=1,reduction=3"``.
         seed: Everything random derives from it; drawn and kept with the study where none is given.
@@ -90,6 +93,8 @@ def sweep(
         keep_checkpoints: Of which finished trials the last checkpoint stays: ``best`` (with several goals the Pareto
             front), a number (the best so many), ``all`` or ``none``.
         hung_after_s: After how long without a sign of life a trial is started again; by default learnt from the trials.
+        fuse: Of a ``TrainingJob``: how many trials each worker trains as one model, ``"off"``, or ``"auto"`` for what
+            a short measurement finds best.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
 
@@ -101,11 +106,13 @@ def sweep(
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
-        threads=threads, hung_after_s=hung_after_s, address=address, priority=priority,
+        threads=threads, hung_after_s=hung_after_s, address=address, priority=priority, fuse=str(fuse),
     )
+    fusing.parse(options.fuse)
     source = ObjectiveSource.of(objective)
-    with executor_for(source, options, sampler, name or _label(objective), progress) as crew:
+    with executor_for(source, options, sampler, name or _label(objective), progress, space) as crew:
         info = crew.runner.describe()
+        fusing.check(options.fuse, executor, info.name, fuses=info.fuses)
         options = replace(options, on_oom=info.on_oom)
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
@@ -117,7 +124,7 @@ def sweep(
                 0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
                 space_json(space), info.ref, config_of(options, define_by_run=space is None), SystemClock.now(),
             ), default_name(info, space))
-            return run(crew, writer, row.name, trials, options, progress)
+            return run(crew, info, writer, row.name, trials, options, progress)
 
 
 def train(
@@ -204,6 +211,7 @@ def resume(
     workers: int | None = None,
     timeout_s: float | None = None,
     hung_after_s: float | None = None,
+    fuse: str | int | None = None,
     take_over: bool = False,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Study:
@@ -219,6 +227,7 @@ def resume(
         workers: Another number of workers than before.
         timeout_s: Stop after so many seconds; no limit by default.
         hung_after_s: Another such limit than before.
+        fuse: Another choice than before.
         take_over: Take the study from a controller on another host, which can't be asked whether it still runs (a
             container that is gone). Only when you know that it does not.
         progress: As for ``sweep``.
@@ -234,7 +243,8 @@ def resume(
     with Reader(path) as reader:
         row = reader.study(name)
     config = json.loads(row.config)
-    given = {"executor": executor, "workers": workers, "hung_after_s": hung_after_s}
+    given = {"executor": executor, "workers": workers, "hung_after_s": hung_after_s,
+             "fuse": None if fuse is None else str(fuse)}
     config |= {key: value for key, value in given.items() if value is not None}
     if config["executor"] == "ray" or address:
         config["address"] = config.get("address", "") if address is None else address
@@ -247,12 +257,14 @@ def resume(
             hint=f"in Python: velodrome.resume({name!r}, objective=your_function)",
         )
     source = ObjectiveSource.of(row.objective if objective is None else objective)
-    with executor_for(source, options, row.sampler, row.name, progress) as crew:
-        check_space(row, crew.runner.describe(), options)
+    space = Space.from_json(json.loads(row.space)) if row.objective == OBJECTIVE else None
+    with executor_for(source, options, row.sampler, row.name, progress, space) as crew:
+        info = crew.runner.describe()
+        fusing.check(options.fuse, options.executor, info.name, fuses=info.fuses)
+        check_space(row, info, options)
         with Writer(path) as writer:
-            return run(
-                crew, writer, name, row.trials if trials is None else trials, options, progress, take_over=take_over
-            )
+            target = row.trials if trials is None else trials
+            return run(crew, info, writer, name, target, options, progress, take_over=take_over)
 
 
 def create_study(

@@ -15,12 +15,14 @@ from velodrome.records import DecisionRow, StudyRow, trial_id
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler, make_scheduler
 from velodrome.search.space import Space
-from velodrome.trials.controller import Controller, Log
+from velodrome.trials.controller import Controller
 from velodrome.trials.executor import StudyContext
+from velodrome.trials.journal import Log
 from velodrome.trials.manager import Manager
 from velodrome.trials.memory_log import MemoryLog
+from velodrome.trials.policy import Policy
 from velodrome.trials.simulated_executor import Costs, CurveTable, SimulatedExecutor
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.table import TrialTable
 from velodrome.types import Goal, Params, TrialState
 
 _STUDY = 1

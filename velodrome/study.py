@@ -11,18 +11,20 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from velodrome.errors import NotFoundError, UsageError
-from velodrome.pareto import front
+from velodrome.pareto import Point, front, hypervolume
 from velodrome.records import StudyRow, TrialRow
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
 from velodrome.types import Failure, FailureClass, Goal, Metrics, Params, TrialState
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from velodrome.trials.controller import Controller
 
 _T = TypeVar("_T")
@@ -59,9 +61,10 @@ class TrialResult:
     reason: str
     worker: str
     device: str
+    _study: Study | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, row: TrialRow, params: Params) -> TrialResult:
+    def of(cls, row: TrialRow, params: Params, study: Study | None = None) -> TrialResult:
         """The trial that a row of the store describes."""
         times = row.started_at, row.finished_at
         return cls(
@@ -69,8 +72,27 @@ class TrialResult:
             {k: float("nan") if v is None else v for k, v in json.loads(row.metrics).items()},
             row.seed, row.attempt, times[1] - times[0] if times[0] and times[1] else None,
             Failure.from_json(json.loads(row.failure)) if row.failure else None,
-            row.reason or "", row.worker, row.device,
+            row.reason or "", row.worker, row.device, study,
         )
+
+    def build(self, name: str | None = None, *, weights: bool = True) -> nn.Module:
+        """The trial's architecture as a module, with the weights of its checkpoint.
+
+        Args:
+            name: Which net, where its space has several.
+            weights: Whether to load them; otherwise they are drawn anew.
+
+        Raises:
+            NotFoundError: If the trial kept no checkpoint.
+            UsageError: If the space has no such net, or the checkpoint no weights that fit.
+        """
+        from velodrome.search.arch.weights import load_weights
+
+        assert self._study is not None
+        net = self._study.space.build(self.params, name)
+        if weights:
+            load_weights(net, self._study.checkpoint(self.number), f"trial {self.number}")
+        return net
 
 
 class AskedTrial:
@@ -93,7 +115,7 @@ class AskedTrial:
             TypeError: If a value is no number, or the step no integer.
             ValueError: If the step is negative or too large.
         """
-        from velodrome.trials.context import read_metrics, read_step
+        from velodrome.trials.reading import read_metrics, read_step
 
         self._study._report(self.number, read_step(step), read_metrics(metrics))
 
@@ -157,7 +179,7 @@ class Study:
 
         def read(reader: Reader) -> list[TrialResult]:
             params = reader.all_params(self._row.id)
-            return [TrialResult.of(row, params.get(row.id, {})) for row in reader.trials(self._row.id)]
+            return [TrialResult.of(row, params.get(row.id, {}), self) for row in reader.trials(self._row.id)]
 
         return self._read(read)
 
@@ -170,7 +192,7 @@ class Study:
 
         def read(reader: Reader) -> TrialResult:
             row = reader.trial(self._row.id, number)
-            return TrialResult.of(row, reader.params(row.id))
+            return TrialResult.of(row, reader.params(row.id), self)
 
         return self._read(read)
 
@@ -200,7 +222,7 @@ class Study:
 
         def read(reader: Reader) -> list[TrialResult]:
             rows = reader.best(self._row.id, count)
-            return [TrialResult.of(row, reader.params(row.id)) for row in rows]
+            return [TrialResult.of(row, reader.params(row.id), self) for row in rows]
 
         return self._read(read)
 
@@ -209,15 +231,41 @@ class Study:
         """The Pareto front: completed trials that no other beats in every goal, by number."""
 
         def read(reader: Reader) -> list[TrialResult]:
-            rows = reader.trials(self._row.id, state=TrialState.COMPLETED)
-            directions = self.goal.directions
-            scores = [
-                tuple(d.score(v) for d, v in zip(directions, self.goal.values(json.loads(row.metrics)), strict=True))
-                for row in rows
-            ]
-            return [TrialResult.of(rows[index], reader.params(rows[index].id)) for index in front(scores)]
+            rows, scores = self._scores(reader)
+            return [TrialResult.of(rows[i], reader.params(rows[i].id), self) for i in front(scores)]
 
         return self._read(read)
+
+    def hypervolume(self, **reference: float) -> float:
+        """How much of the space between the Pareto front and a reference point the front wins; more is better.
+
+        Args:
+            reference: A value for each of the goal's metrics that is worse than the front's, by name; by default the
+                worst that a completed trial has. Only volumes with the same reference can be compared.
+
+        Raises:
+            UsageError: If a name is none of the goal's metrics, or some are missing.
+        """
+        if reference and sorted(reference) != sorted(self.goal.metrics):
+            raise UsageError("A reference point needs a value for each of the goal's metrics", given=repr(reference),
+                             allowed=", ".join(self.goal.metrics))
+        _, scores = self._read(self._scores)
+        if not scores:
+            return 0.0
+        point = tuple(map(max, zip(*scores, strict=True)))
+        if reference:
+            pairs = zip(self.goal.directions, self.goal.values(reference), strict=True)
+            point = tuple(d.score(v) for d, v in pairs)
+        return hypervolume(scores, point)
+
+    def _scores(self, reader: Reader) -> tuple[list[TrialRow], list[Point]]:
+        """The completed trials, and their metrics turned so that lower is better."""
+        rows = reader.trials(self._row.id, state=TrialState.COMPLETED)
+        directions = self.goal.directions
+        return rows, [
+            tuple(d.score(v) for d, v in zip(directions, self.goal.values(json.loads(row.metrics)), strict=True))
+            for row in rows
+        ]
 
     def query(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows that a SQL question to the store gives; ``:study`` and ``:study_id`` name this study.
@@ -285,7 +333,7 @@ class Study:
                 )
             launch = controller.next()
             if launch is None:
-                raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.exhausted)
+                raise NotFoundError("The sampler has nothing left to suggest", given=controller.table.roster.exhausted)
             controller.happened(ev.Launched(launch.number, "asked", "cpu"))
             return AskedTrial(self, launch.number, dict(launch.params), controller.seed_of(launch.number))
 
@@ -382,7 +430,7 @@ def _let_go(controller: Controller, pid: int) -> None:
 
 def _metrics(goal: Goal, result: float | Sequence[float] | Mapping[str, float] | None) -> Metrics:
     """A told result as metrics by name."""
-    from velodrome.trials.context import read_metrics
+    from velodrome.trials.reading import read_metrics
 
     try:
         if result is None:

@@ -214,6 +214,8 @@ class Action(StrEnum):
     STOP = "stop"
     PROMOTE = "promote"
     """It was paused, and goes on."""
+    FORK = "fork"
+    """It goes on as it is, and a new trial begins from its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)

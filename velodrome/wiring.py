@@ -18,29 +18,34 @@ from velodrome.progress import ProgressLine
 from velodrome.records import DecisionRow
 from velodrome.resources.allocator import Plan, plan
 from velodrome.resources.opening import Machine, check_priority, find_machine, known_peak, open_share
-from velodrome.resources.packing import kind_of, packed
-from velodrome.resources.ray_plan import RayPlan
+from velodrome.resources.packing import kind_of, packed, sharing
+from velodrome.resources.ray_plan import RayPlan, custom_resources
 from velodrome.resources.request import AUTO_GPU, ResourceRequest, format_bytes
 from velodrome.resources.share import Share, WholeShare
 from velodrome.resources.slots import Slot
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
+from velodrome.seeding import generator
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
 from velodrome.study import Study
 from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
-from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.executor import Executor, ObjectiveInfo, Probes, StudyContext
+from velodrome.trials.fusing import OFF, Choice, choose
 from velodrome.trials.leased_share import LeasedShare
 from velodrome.trials.manager import Manager, Outcome, Progress
 from velodrome.trials.objective import ObjectiveSource
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.policy import Policy
+from velodrome.trials.table import TrialTable
 from velodrome.types import Goal
 
 EXECUTORS = ("process", "inline", "ray")
 _MAX_HALVINGS = 6
 """A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
+_MOST_MEASURED = 128
+"""Trials in a measurement of how many are best trained together."""
 _NO_LIMIT = 1_000_000_000
 _Planned = TypeVar("_Planned", Plan, RayPlan)
 _LOOK_EVERY_S = 0.2
@@ -66,6 +71,7 @@ class Options:
         on_oom: ``halve`` where the objective knows how to go on with smaller batches.
         address: Of the Ray cluster to join: ``auto`` or ``HOST:PORT``; a Ray of our own where empty.
         priority: How the study stands to others on this machine: ``guaranteed``, ``normal`` or ``opportunistic``.
+        fuse: How many trials of a training job each worker trains as one model: ``auto``, ``off`` or a number.
     """
 
     executor: str = "process"
@@ -81,6 +87,7 @@ class Options:
     on_oom: str = ""
     address: str = ""
     priority: str = "normal"
+    fuse: str = "auto"
 
 
 class Crew(NamedTuple):
@@ -90,11 +97,13 @@ class Crew(NamedTuple):
         runner: The executor, with a worker for each slot that there was at the beginning.
         reasons: Why there are so many, and where.
         share: The study's part of the machine, which may grow and shrink; all of its slots where it runs on Ray.
+        num_workers: How many workers there are to be.
     """
 
     runner: Executor
     reasons: tuple[str, ...]
     share: Share
+    num_workers: int
 
     @property
     def elastic(self) -> LeasedShare | None:
@@ -104,12 +113,14 @@ class Crew(NamedTuple):
 
 @contextmanager
 def executor_for(
-    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False
+    source: ObjectiveSource, options: Options, sampler: str, name: str, progress: object = False,
+    space: Space | None = None,
 ) -> Iterator[Crew]:
     """The executor that the options name, on the study's share of the machine; both are gone at the end.
 
     Where others use all of the machine, it waits for a first slot; with ``progress`` True it says so on stderr.
-    A sampler that learns from results gets no trials queued ahead of them.
+    A sampler that learns from results gets no trials queued ahead of them. A space that the objective is given, and
+    does not declare itself, is a part of what its trials' memory depends on (``packing``).
     """
     if options.executor not in EXECUTORS:
         raise UsageError(
@@ -122,32 +133,46 @@ def executor_for(
                          f"{options.executor}", allowed="an address with --executor ray")
     crew = (
         _on_ray(source, options, prefetch) if options.executor == "ray"
-        else _on_this_machine(source, options, prefetch, name, show=progress is True)
+        else _on_this_machine(source, options, prefetch, name, _kind(source, space), show=progress is True)
     )
     try:
         yield crew
     finally:
         crew.runner.close()
-        if (peak_bytes := crew.runner.gpu_peak_bytes) and (code := source.code()):
-            crew.share.note_peak(kind_of(code), peak_bytes)
+        if peak_bytes := crew.runner.gpu_peak_bytes:
+            crew.share.note_peak(_kind(source, space), peak_bytes)
         crew.share.close()
 
 
-def _on_this_machine(source: ObjectiveSource, options: Options, prefetch: int, name: str, *, show: bool) -> Crew:
+def _kind(source: ObjectiveSource, space: Space | None) -> str:
+    """The kind of the study's trials, as far as GPU memory goes."""
+    return kind_of(source.code(), None if space is None else space.to_json())
+
+
+def _on_this_machine(
+    source: ObjectiveSource, options: Options, prefetch: int, name: str, kind: str, *, show: bool
+) -> Crew:
     """Workers on the study's share of this machine; waits until there is a place for the first."""
     machine = find_machine()
-    planned = _with_threads(_plan(source, options, machine), options)
-    share, note = open_share(machine, planned, name, options.priority, options.threads)
+    request = _request(source, options, machine)
+    peak_bytes = None
+    fills = options.fuse != OFF and b"TrainingJob" in source.code()  # a GPU with one worker, that trains many together
+    if options.executor == "process" and options.workers is None and request.gpu_millis == AUTO_GPU and not fills:
+        peak_bytes = known_peak(machine, kind) or 0
+    planned = _with_threads(_plan(machine, request, options, peak_bytes), options)
+    share, note = open_share(
+        machine, planned, name, options.priority, options.threads, gpu_peak_bytes=peak_bytes
+    )
     try:
         slots, few = _first_slots(share, len(planned.slots), show=show)
         reasons = (*planned.reasons, *_choices(slots[0], planned, options), *filter(None, (few, note)))
         if options.executor == "process":
             from velodrome.trials.process_executor import ProcessExecutor
 
-            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share)
+            return Crew(ProcessExecutor(source, list(slots), prefetch=prefetch), reasons, share, len(planned.slots))
         from velodrome.trials.inline_executor import InlineExecutor
 
-        return Crew(InlineExecutor(source, slots[0]), reasons, share)
+        return Crew(InlineExecutor(source, slots[0]), reasons, share, 1)
     except BaseException:
         share.close()
         raise
@@ -158,16 +183,17 @@ def _on_ray(source: ObjectiveSource, options: Options, prefetch: int) -> Crew:
     check_priority(options.priority)
     from velodrome.trials.ray_cluster import RayCluster, plan_for
 
-    request = ResourceRequest.parse(options.resources)
-    if "gpu" not in options.resources and "torch" in source.pack().preloads:
-        request = replace(request, gpu_millis=AUTO_GPU)
-    cluster = RayCluster(options.address, request.cpus * (options.workers or 1))
+    wants_gpu = "gpu" not in options.resources and "torch" in source.pack().preloads
+    cores = 1 if options.address else ResourceRequest.parse(options.resources).cpus * (options.workers or 1)
+    cluster = RayCluster(options.address, cores)
     try:
+        request = ResourceRequest.parse(options.resources, custom_resources(cluster.nodes()))
+        request = replace(request, gpu_millis=AUTO_GPU) if wants_gpu else request
         planned = _with_threads(plan_for(cluster, request, options.workers), options)
         from velodrome.trials.ray_executor import RayExecutor
 
         runner = RayExecutor(source, cluster, planned, prefetch=prefetch, say=_say)
-        return Crew(runner, planned.reasons, WholeShare(planned.slots))
+        return Crew(runner, planned.reasons, WholeShare(planned.slots), len(planned.slots))
     except BaseException:
         cluster.close()
         raise
@@ -193,30 +219,24 @@ def _first_slots(share: Share, wanted: int, *, show: bool) -> tuple[tuple[Slot, 
     return grant.slots, "" if num >= wanted else f"{num} of {wanted} to begin with: {grant.waiting}"
 
 
-def _plan(source: ObjectiveSource, options: Options, machine: Machine) -> Plan:
-    """What each worker may use. An objective that imports torch gets GPUs where there are some and nothing is said."""
-    inventory, request = machine.inventory, ResourceRequest.parse(options.resources, machine.custom)
-    if inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
-        request = replace(request, gpu_millis=AUTO_GPU)
-    if options.executor != "inline":
-        request, why = _packed(source, machine, request, options.workers)
-        planned = plan(inventory, request, options.workers)
-        return replace(planned, reasons=why + planned.reasons)
-    planned = plan(inventory, request, 1 if options.workers is None else min(options.workers, 1))
-    return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+def _request(source: ObjectiveSource, options: Options, machine: Machine) -> ResourceRequest:
+    """What a trial asks for. An objective that imports torch gets GPUs where there are some and nothing is said."""
+    request = ResourceRequest.parse(options.resources, machine.custom)
+    if machine.inventory.gpus and "gpu" not in options.resources and "torch" in source.pack().preloads:
+        return replace(request, gpu_millis=AUTO_GPU)
+    return request
 
 
-def _packed(
-    source: ObjectiveSource, machine: Machine, request: ResourceRequest, workers: int | None
-) -> tuple[ResourceRequest, tuple[str, ...]]:
-    """The request with as small a part of a GPU as trials of this kind were seen to need, where it is not said."""
-    code = source.code() if request.gpu_millis == AUTO_GPU and workers is None and machine.inventory.gpus else b""
-    peak_bytes = known_peak(machine, kind_of(code)) if code else None
+def _plan(machine: Machine, request: ResourceRequest, options: Options, peak_bytes: int | None) -> Plan:
+    """What each worker may use; with as small a part of a GPU as such trials were seen to need, where that is known."""
+    if options.executor == "inline":
+        planned = plan(machine.inventory, request, 1 if options.workers is None else min(options.workers, 1))
+        return replace(planned, reasons=("one trial at a time, in the study's own process: the executor is inline",))
+    if not peak_bytes:
+        return plan(machine.inventory, request, options.workers)
     part = packed(replace(request, gpu_millis=1000), machine.inventory.gpus, peak_bytes)
-    if not peak_bytes or part.gpu_millis == 1000:
-        return request, ()
-    seen = f"trials of this objective were seen to use {format_bytes(peak_bytes)} of a GPU's memory"
-    return part, (f"{seen}: {1000 // part.gpu_millis} share a GPU (gpu=1 for one each)",)
+    planned = plan(machine.inventory, part)
+    return replace(planned, reasons=(sharing(peak_bytes, part), *planned.reasons))
 
 
 def _with_threads(planned: _Planned, options: Options) -> _Planned:
@@ -249,21 +269,27 @@ def _choices(first: Slot, planned: Plan, options: Options) -> tuple[str, ...]:
 
 
 def run(
-    crew: Crew, writer: Writer, name: str, target: int, options: Options,
+    crew: Crew, info: ObjectiveInfo, writer: Writer, name: str, target: int, options: Options,
     progress: bool | Callable[[Progress], None], *, take_over: bool = False,
 ) -> Study:
-    """Takes control of the study, runs it, and returns it."""
+    """Takes control of the study, runs it, and returns it. ``info`` is what the objective says of itself."""
     line = ProgressLine() if progress is True else None
     controller = _control(writer, name, options, take_over)
     crew.share.rename(controller.study.name)
     writer.update_study(controller.study.id, trials=target)
     for reason in crew.reasons:
         writer.decision(DecisionRow(
-            controller.study.id, controller.seq + 1, None, controller.clock.now(), "resources", "plan", reason
+            controller.study.id, controller.journal.seq + 1, None, controller.clock.now(), "resources", "plan", reason
         ))
+    try:
+        group_size = _group_size(crew, controller, target, options, show=progress is True) if info.fuses else 1
+    except BaseException as error:
+        controller.close(f"stopped before its first trial: {error}".partition("\n")[0], "stopped")
+        raise
     context = StudyContext(
         name, controller.table.goal.metrics, controller.table.scheduler.needs_reports, str(log_dir(writer.path, name)),
         str(writer.path.parent), files_dir(writer.path, controller.study.name), controller.table.scheduler.pauses,
+        group_size,
     )
     try:
         manager = Manager(
@@ -276,6 +302,26 @@ def run(
         if line is not None:
             line.close()
     return _conclude(controller, outcome, Study(writer.path, name, take_control))
+
+
+def _group_size(crew: Crew, controller: Controller, target: int, options: Options, *, show: bool) -> int:
+    """How many trials each worker is to train together; the choice is kept, and told where it may surprise."""
+    space, seed = controller.table.history.space, controller.study.seed
+
+    def measure(most: int) -> Choice:
+        assert isinstance(crew.runner, Probes)
+        samples = [space.sample(generator(seed, "probe", index)) for index in range(min(most, _MOST_MEASURED))]
+        return crew.runner.probe(samples)
+
+    left = max(1, target - controller.table.num_finished)
+    choice = choose(
+        options.fuse, executor=options.executor, target=left, workers=crew.num_workers,
+        learns=learns(controller.study.sampler), measure=measure,
+    )
+    controller.journal.study_decision("fusion", choice.action, choice.reason)
+    if show and choice.surprising:
+        _say(f"trials are not trained together: {choice.reason}")
+    return choice.size
 
 
 def _control(writer: Writer, name: str, options: Options, take_over: bool = False) -> Controller:
@@ -291,11 +337,11 @@ def _control(writer: Writer, name: str, options: Options, take_over: bool = Fals
     controller = Controller(row, table, make_sampler(row.sampler, seed=row.seed), writer, SystemClock())
     with Reader(writer.path) as reader:
         controller.replay(reader.events(row.id, metrics=goal.metrics if table.scheduler.needs_reports else ()))
-        controller.seq = reader.last_seq(row.id)
+        controller.journal.seq = reader.last_seq(row.id)
         known = [checkpoint.path for checkpoint in reader.all_checkpoints(row.id)]
     store_dir, files = writer.path.parent, files_dir(writer.path, row.name)
     checkpoints.clean(store_dir, files, known)
-    controller.on_discard = checkpoints.remover(store_dir, files)
+    controller.journal.on_discard = checkpoints.remover(store_dir, files)
     return controller
 
 

@@ -60,12 +60,13 @@ def test_the_same_from_python(tmp_path: Path) -> None:
 CONTINUOUS = ("-p", "num_envs=4", "-p", "width=16", "-p", "batch_size=32", "-p", "learning_starts=100", "-p",
               "eval_episodes=2")
 RUNS = {
-    "ppo": ("--env", "CartPole-v1", "--steps", "3200", *TINY),
-    "dqn": ("--env", "CartPole-v1", "--steps", "3200", *CONTINUOUS),
-    "sac": ("--env", "Pendulum-v1", "--steps", "3200", *CONTINUOUS),
-    "crossq": ("--env", "Pendulum-v1", "--steps", "3200", *CONTINUOUS, "-p", "critic_width=16"),
+    "ppo": ("--env", "CartPole-v1", *TINY),
+    "dqn": ("--env", "CartPole-v1", *CONTINUOUS),
+    "sac": ("--env", "Pendulum-v1", *CONTINUOUS),
+    "crossq": ("--env", "Pendulum-v1", *CONTINUOUS, "-p", "critic_width=16"),
 }
-"""What is killed: each has tens of checkpoints, or (off policy) a dozen."""
+MANY, FEW = ("--steps", "3200"), ("--steps", "1280")
+"""What is killed: with many steps it has tens of checkpoints, or (off policy) a dozen."""
 
 
 def weights_of(study: velo.Study) -> dict[str, torch.Tensor]:
@@ -83,9 +84,12 @@ def weights_of(study: velo.Study) -> dict[str, torch.Tensor]:
     return found
 
 
-def kill_and_resume(folder: Path, algo: str, name: str, *, at_checkpoint: int = 0, after_s: float = 0.0) -> None:
+def kill_and_resume(
+    folder: Path, algo: str, steps: tuple[str, ...], name: str, *, at_checkpoint: int = 0, after_s: float = 0.0
+) -> None:
     """A run that is killed with all its processes, at its n-th checkpoint or so long after the first, then resumed."""
-    process = start(folder, "train", algo, *RUNS[algo], "--seed", "5", "-p", "checkpoint_s=0", "--name", name)
+    process = start(folder, "train", algo, *RUNS[algo], *steps, "--seed", "5", "-p", "checkpoint_s=0", "--name",
+                    name)
     count = ("select count(*) from events where kind = 'checkpointed' and study_id = "
              f"(select id from studies where name = '{name}')")
     wait_for(lambda: (rows(folder, count) or [(0,)])[0][0] >= max(1, at_checkpoint), 60)
@@ -108,16 +112,16 @@ def assert_alike(folder: Path, name: str) -> None:
     assert cut.query(asked) == whole.query(asked)
 
 
-def run_whole(folder: Path, algo: str) -> None:
-    code, _, err = run_velo(folder, "train", algo, *RUNS[algo], "--seed", "5", "-p", "checkpoint_s=0", "--name",
-                            "whole")
+def run_whole(folder: Path, algo: str, steps: tuple[str, ...]) -> None:
+    code, _, err = run_velo(folder, "train", algo, *RUNS[algo], *steps, "--seed", "5", "-p", "checkpoint_s=0",
+                            "--name", "whole")
     assert code == 0, err
 
 
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(algo: str, tmp_path: Path) -> None:
-    run_whole(tmp_path, algo)
-    kill_and_resume(tmp_path, algo, "cut", at_checkpoint=5)
+    run_whole(tmp_path, algo, FEW)
+    kill_and_resume(tmp_path, algo, FEW, "cut", at_checkpoint=2)
     assert rows(tmp_path, "select count(*) from events where kind = 'launched' and study_id = "
                           "(select id from studies where name = 'cut')") == [(2,)]
     assert_alike(tmp_path, "cut")
@@ -127,9 +131,9 @@ def test_a_killed_run_goes_on_to_the_weights_of_the_undisturbed_one(algo: str, t
 @pytest.mark.parametrize("algo", list(RUNS))
 def test_killed_at_ten_random_moments(algo: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
-    run_whole(tmp_path, algo)
+    run_whole(tmp_path, algo, MANY)
     for i in range(10):
-        kill_and_resume(tmp_path, algo, f"cut{i}", after_s=float(rng.uniform(0.0, 1.0)))
+        kill_and_resume(tmp_path, algo, MANY, f"cut{i}", after_s=float(rng.uniform(0.0, 1.0)))
         assert_alike(tmp_path, f"cut{i}")
 
 

@@ -34,7 +34,7 @@ from velodrome.trials.objective import ObjectiveSource
 from velodrome.types import Failure, Params, ParamValue
 
 PATIENCE_S = 30.0
-_ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
+ENDINGS = (Returned, Quit, Paused, Failed, Lost, Preempted, GivenBack)
 
 
 class RecordingHost:
@@ -47,6 +47,7 @@ class RecordingHost:
         self.on_event: Callable[[Event], None] = lambda _: None
         self.stop_at_step: int | None = None
         self.pause_at_step: int | None = None
+        self.keeps = False
 
     def happened(self, event: Event) -> None:
         self.events.append(event)
@@ -60,15 +61,23 @@ class RecordingHost:
         return value
 
     def should_stop(self, number: int) -> bool:
-        steps = [e.step for e in self.events if isinstance(e, Reported) and e.number == number]
-        return self.stop_at_step is not None and steps[-1] >= self.stop_at_step
+        return self.stop_at_step is not None and self.last_step(number) >= self.stop_at_step
 
     def should_pause(self, number: int) -> bool:
         reported, saved = ([e.step for e in self.of(number) if isinstance(e, k)] for k in (Reported, Checkpointed))
         return self.pause_at_step is not None and reported[-1] == saved[-1] >= self.pause_at_step
 
+    def should_save(self, number: int, *, at_end: bool) -> bool:
+        if at_end:
+            return self.keeps
+        return self.pause_at_step is not None and self.last_step(number) >= self.pause_at_step
+
     def output(self, number: int, attempt: int, path: str, start: int, end: int) -> None:
         self.outputs.append((number, attempt, path, start, end))
+
+    def last_step(self, number: int) -> int:
+        """The step that a trial reported last."""
+        return [e.step for e in self.of(number) if isinstance(e, Reported)][-1]
 
     def of(self, number: int) -> list[Event]:
         """The events of one trial."""
@@ -76,7 +85,7 @@ class RecordingHost:
 
     def ending(self, number: int) -> Any:
         """The event that ended a trial, which must be exactly one."""
-        [event] = [e for e in self.of(number) if isinstance(e, _ENDINGS)]
+        [event] = [e for e in self.of(number) if isinstance(e, ENDINGS)]
         return event
 
     def printed(self, number: int) -> str:
@@ -109,7 +118,7 @@ class Running:
     def run(self, number: int, params: Params | None = None) -> Any:
         """Runs one trial to its end and returns the event that ended it."""
         self.launch(number, params)
-        self.until(lambda: any(isinstance(e, _ENDINGS) for e in self.host.of(number)))
+        self.until(lambda: any(isinstance(e, ENDINGS) for e in self.host.of(number)))
         return self.host.ending(number)
 
     def failure(self, number: int, params: Params | None = None) -> Failure:
@@ -341,7 +350,7 @@ class ExecutorContract:
     def test_a_trial_that_does_not_restore_says_that_it_starts_from_nothing(self, tmp_path: Path, body: str) -> None:
         with self.running(tmp_path, body) as running:
             running.launch(0, attempt=2, checkpoints=(Kept(5, "files/study/000000/step-00000005-a1", ""),))
-            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            running.until(lambda: any(isinstance(e, ENDINGS) for e in running.host.of(0)))
             assert running.host.of(0)[0] == Restored(0, None, [])
 
     @pytest.mark.parametrize(("body", "words"), [
@@ -417,7 +426,7 @@ class ExecutorContract:
             for number, mode in ((1, "right"), (2, "wrong")):
                 origin = {"parent": 0, "step": 1, "path": saved.path, "changed": {"lr": [0.1, 0.4]}}
                 running.launch(number, {"lr": 0.4, "mode": mode}, checkpoints=kept, origin=origin)
-                running.until(lambda n=number: any(isinstance(e, _ENDINGS) for e in running.host.of(n)))
+                running.until(lambda n=number: any(isinstance(e, ENDINGS) for e in running.host.of(n)))
             assert running.host.ending(1).metrics == {"score": 0.0}
             [report] = [e for e in running.host.of(1) if isinstance(e, Reported)]
             assert report.metrics["lr"] == 0.4
@@ -498,7 +507,7 @@ class ExecutorContract:
             assert saved[-1].step < 40
             running.host.events.clear()
             running.launch(0, attempt=2, checkpoints=tuple(Kept(e.step, e.path, e.sha256) for e in saved[::-1]))
-            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            running.until(lambda: any(isinstance(e, ENDINGS) for e in running.host.of(0)))
             assert running.host.of(0)[0] == Restored(0, saved[-1].step, [])
             assert running.host.ending(0) == Returned(0, {"score": 820.0})
 
@@ -515,7 +524,7 @@ class ExecutorContract:
         with self.running(tmp_path, body, pauses=True) as running:
             running.host.pause_at_step = 3
             self.preempting(running, 3).launch(0)
-            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            running.until(lambda: any(isinstance(e, ENDINGS) for e in running.host.of(0)))
             assert running.host.ending(0) in (Paused(0), Preempted(0, "bob has come"))
             saved = running.host.of(0)[-2]
             assert isinstance(saved, Checkpointed)
@@ -597,7 +606,7 @@ class ExecutorContract:
 
             running.host.on_event = preempt
             running.launch(0, attempt=2, checkpoints=(Kept(5, "files/study/000000/step-00000005-a1", ""),))
-            running.until(lambda: any(isinstance(e, _ENDINGS) for e in running.host.of(0)))
+            running.until(lambda: any(isinstance(e, ENDINGS) for e in running.host.of(0)))
             assert running.host.of(0) == [
                 Noted(0, "objective", "wait", "until told"), Preempted(0, "bob has come")
             ], "no word that it started from nothing"

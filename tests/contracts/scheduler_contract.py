@@ -46,6 +46,10 @@ class SomePeers:
         self.paused: set[int] = set()
         self.stopped: set[int] = set()
 
+    @property
+    def num_active(self) -> int:
+        return self.num_begun
+
     def is_paused(self, number: int) -> bool:
         return number in self.paused
 

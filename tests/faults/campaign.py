@@ -13,13 +13,15 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.support.episodes import Episode, Fault
-from tests.support.faults import FAULTS, FULL_DISK, counted
+from tests.support.faults import FAULTS, FULL_DISK, counted, node_lost
+from tests.support.ray_nodes import three_nodes
 
 
 @dataclass(slots=True)
@@ -84,6 +86,13 @@ def campaign(
     return tallies
 
 
+@contextmanager
+def all_faults() -> Iterator[list[Fault]]:
+    """Every fault that comes at random times, with the cluster that one of them needs."""
+    with tempfile.TemporaryDirectory(prefix="velo-nodes-") as folder, three_nodes(Path(folder)) as nodes:
+        yield [*FAULTS, node_lost(nodes)]
+
+
 def table(tallies: dict[str, Tally]) -> str:
     """The tallies as Markdown."""
     lines = ["| fault | studies | faults that hit | starts of velo | studies with a loss |", "|---|---|---|---|---|"]
@@ -105,9 +114,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="faults whose names contain this")
     parser.add_argument("--no-full-disk", action="store_true")
     args = parser.parse_args()
-    faults = [fault for fault in FAULTS if args.only in fault.name]
     began = time.monotonic()
-    tallies = campaign(args.runs, args.seed, args.jobs, faults, [] if args.no_full_disk else None)
+    with all_faults() as faults:
+        chosen = [fault for fault in faults if args.only in fault.name]
+        tallies = campaign(args.runs, args.seed, args.jobs, chosen, [] if args.no_full_disk else None)
     print(table(tallies))
     print(f"{time.monotonic() - began:.0f} s, seed {args.seed}", file=sys.stderr)
     sys.exit(any(tally.problems for tally in tallies.values()))

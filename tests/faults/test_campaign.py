@@ -22,7 +22,8 @@ def test_a_study_survives_each_fault() -> None:
 
 @pytest.mark.slow
 def test_two_hundred_studies_and_a_disk_that_is_full_at_every_write() -> None:
-    tallies = campaign.campaign(200, seed=2, jobs=2)
+    with campaign.all_faults() as faults:
+        tallies = campaign.campaign(208, seed=2, jobs=2, faults=faults)
     assert {name: tally.problems for name, tally in tallies.items() if tally.problems} == {}
     assert tallies[FULL_DISK.name].runs > 50
     assert all(tally.injected >= tally.runs / 2 for tally in tallies.values()), campaign.table(tallies)

@@ -59,7 +59,7 @@ def test_a_launcher_that_is_killed_is_started_again(tmp_path: Path) -> None:
     check_whole(tmp_path, 30)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_controller_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path, kills: int) -> None:
     objective = write_objective(tmp_path, pause=0.004)
     chance = random.Random(11)

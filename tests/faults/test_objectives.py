@@ -147,14 +147,14 @@ def train(trial):
         for share, part in trial.micro_batches(range(8)):
             hoard = None
             if trial.number == 1 and step > 1:
-                hoard = bytearray(len(part) << 30)
+                hoard = bytearray(len(part) << 27)
         trial.report(step, value=trial.params["x"])
         trial.checkpoint(step, step)
     return {"value": trial.params["x"], "divisor": trial.batch_divisor, "start": start}
 ''')
     code, _, err = velo(
         tmp_path, "sweep", str(objective), "--trials", "3", "--workers", "1", "--name", "s",
-        "--resources", "memory=3GiB", "-q",
+        "--resources", "memory=400MiB", "-q",
     )
     assert code == 0, err
     trials = [json.loads(metrics) for (metrics,) in rows(tmp_path, "select metrics from trials order by number")]

@@ -22,9 +22,10 @@ from velodrome.trials.executor import Executor, StudyContext
 from velodrome.trials.inline_executor import InlineExecutor
 from velodrome.trials.manager import Manager, Outcome
 from velodrome.trials.objective import ObjectiveSource
+from velodrome.trials.policy import Policy
 from velodrome.trials.process_executor import ProcessExecutor
 from velodrome.trials.share import Allowance
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.table import TrialTable
 from velodrome.types import Goal
 
 STEPS = 80
@@ -60,7 +61,7 @@ class Disturbed:
         self._log, self._times = log, times
         self._begun, self._at = 0, 3
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         done = len([row for row in self._log.events if row.kind == "preempted"])
         newest = max((row.step for row in self._log.checkpoints), default=0)
         if done == self._begun < self._times and newest >= self._at:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray._private.authentication_test_utils import reset_auth_token_state
-from ray.cluster_utils import Cluster
 
 import velodrome
 from tests.support.campaign import check_whole, family, finished, kill9, rows, start, velo, wait_for, wait_until_gone
+from tests.support.ray_nodes import RayNodes, three_nodes
 from velodrome.trials.manager import Progress
-from velodrome.trials.ray_cluster import make_token
 
 pytestmark = pytest.mark.slow
 
@@ -37,43 +36,31 @@ def train(trial):
         trial.checkpoint(step, {"step": step})
     return trial.params["x"]
 """
+BUSY_S = 400.0
+"""Ray starts eight processes, which takes seconds; with eight others on the same two cores, minutes."""
 ON_RAY = ("sweep", "train.py", "--name", "s", "--executor", "ray", "--workers", "2")
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Three nodes of one core each, with a token."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "secret" / "token"))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    make_token()
-    reset_auth_token_state()  # Ray has read its settings already, where another test began one
-    made = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20,
-    })
-    for _ in range(2):
-        made.add_node(num_cpus=1, object_store_memory=100 << 20)
-    folder = made.head_node.get_session_dir_path()
-    yield made
-    made.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-    monkeypatch.undo()
-    reset_auth_token_state()
+def cluster(tmp_path: Path) -> Iterator[RayNodes]:
+    with three_nodes(tmp_path) as nodes:
+        yield nodes
 
 
-def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: RayNodes, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
-    victims = list(cluster.worker_nodes)[:1]
+    lost: list[int] = []
 
     def kill_one(progress: Progress) -> None:
-        if victims and progress.finished >= 8:
-            cluster.remove_node(victims.pop(), allow_graceful=False)
+        if not lost and progress.finished >= 8:
+            lost.append(progress.finished)
+            cluster.lose(random.Random(0))
 
     study = velodrome.sweep(
         str(tmp_path / "train.py"), trials=40, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=3,
         executor="ray", address=cluster.address, progress=kill_one,
     )
-    assert not victims
+    assert lost
     check_whole(tmp_path, 40)
     assert rows(tmp_path, "select count(*) from events where kind = 'lost'") == [(1,)]
     [(number,)] = rows(tmp_path, "select number from events where kind = 'lost'")
@@ -84,7 +71,7 @@ def test_a_node_that_is_lost_in_the_middle_costs_nothing_but_time(cluster: Clust
 
 
 def test_code_travels_to_nodes_that_do_not_have_it_and_checkpoints_travel_back(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from velodrome.trials.shipping import Sources
 
@@ -119,7 +106,7 @@ def test_code_travels_to_nodes_that_do_not_have_it_and_checkpoints_travel_back(
     assert {p.name for p in (tmp_path / "velodrome.logs").glob("*/*.log")}
 
 
-def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: RayNodes, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     notes: list[str] = []
     study = velodrome.sweep(
@@ -132,10 +119,27 @@ def test_a_cluster_that_is_too_small_says_what_it_waits_for(cluster: Cluster, tm
     assert any("can hold 3 of them" in reason for reason in reasons)
 
 
+def test_what_only_one_node_has_is_used_there_by_one_at_a_time(cluster: RayNodes, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SLOW_TRIALS)
+    cluster.add(licences=1)
+    notes: list[str] = []
+    study = velodrome.sweep(
+        str(tmp_path / "train.py"), trials=16, sampler="random", seed=1, store=tmp_path / "velodrome.db", workers=2,
+        executor="ray", address=cluster.address, resources="licences=1",
+        progress=lambda progress: notes.append(progress.note),
+    )
+    check_whole(tmp_path, 16)
+    [reason] = [row["reason"] for row in study.query("select reason from decisions where action = 'plan'")][:1]
+    assert "(1 CPU, 1 licences each)" in reason
+    assert any("1 of 2 workers wait for a place" in note for note in notes)
+    spans = sorted(rows(tmp_path, "select started_at, finished_at from trials"))
+    assert all(end <= start + 0.1 for (_, end), (start, _) in itertools.pairwise(spans)), "one at a time"
+
+
 def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     process = start(tmp_path, *ON_RAY, "--trials", "40")
-    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=BUSY_S)
     assert process.poll() is None, process.communicate()
     everybody = family(process)
     assert len(everybody) > 6
@@ -151,13 +155,11 @@ def test_a_controller_that_is_killed_leaves_no_process_of_its_ray(tmp_path: Path
 def test_an_actor_that_is_killed_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SLOW_TRIALS)
     process = start(tmp_path, *ON_RAY, "--trials", "20")
-    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=120)
+    wait_for(lambda: len(finished(tmp_path)) >= 3 or process.poll() is not None, timeout_s=BUSY_S)
     actors = [p for p in family(process) if p.is_running() and "RayWorker" in "".join(p.cmdline())]
     assert actors, [p.cmdline()[:3] for p in family(process)]
     os.kill(actors[0].pid, signal.SIGKILL)
-    killed_at = time.monotonic()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=BUSY_S)
     assert process.returncode == 0, err
-    assert time.monotonic() - killed_at < 100
     check_whole(tmp_path, 20)
     assert rows(tmp_path, "select count(*) from events where kind = 'lost'")[0][0] >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,12 @@ from velodrome.resources.packing import (
     packed,
 )
 from velodrome.resources.request import ResourceRequest
+from velodrome.resources.slots import Slot
+from velodrome.search.domains import Choice, Int
+from velodrome.search.space import Space
+from velodrome.trials.events import Failed, Preempted, Returned
+from velodrome.trials.gpu_part import settle_part
+from velodrome.types import Failure, FailureClass
 
 GIB = 1 << 30
 CARD = Gpu(0, "GPU-a", "Card", 24 * GIB, 24 * GIB)
@@ -132,6 +139,9 @@ class FakeTorch:
     def max_memory_reserved(self, device: int) -> int:
         return (device + 1) * GIB
 
+    def get_device_properties(self, device: int) -> Any:
+        return type("Properties", (), {"total_memory": 24 * GIB})
+
 
 def test_in_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     for num_gpus, parts, peak in ((0, {}, 0), (2, {0: 0.45, 1: 0.45}, 2 * GIB + (512 << 20))):
@@ -148,10 +158,26 @@ def test_in_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kinds_differ_in_what_memory_depends_on() -> None:
+    width, wider = Space(width=Int(16, 64)).to_json(), Space(width=Int(16, 4096)).to_json()
+    batch, dtype = Space(width=Int(16, 64), batch=Choice(32)), Space(width=Int(16, 64), dtype=Choice("bfloat16"))
     kinds = [
-        kind_of(b"code", {"w": (3, 4)}, 32, "float32"), kind_of(b"code", {"w": (4, 4)}, 32, "float32"),
-        kind_of(b"code", {"w": (3, 4)}, 64, "float32"), kind_of(b"code", {"w": (3, 4)}, 32, "bfloat16"),
-        kind_of(b"other", {"w": (3, 4)}, 32, "float32"),
+        kind_of(b"code"), kind_of(b"code", width), kind_of(b"code", wider), kind_of(b"code", batch.to_json()),
+        kind_of(b"code", dtype.to_json()), kind_of(b"other", width),
     ]
-    assert len(set(kinds)) == 5
-    assert kind_of(b"code", {"b": (1,), "a": (2,)}, 1, "x") == kind_of(b"code", {"a": (2,), "b": (1,)}, 1, "x")
+    assert len(set(kinds)) == 6
+    assert kind_of(b"code", {"b": [1], "a": [2]}) == kind_of(b"code", {"a": [2], "b": [1]})
+
+
+def test_of_a_trial_that_ran_out_of_its_part_half_as_many_share_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", FakeTorch(1))
+    out = Failed(3, Failure(FailureClass.OOM, "CUDA out of memory").to_json())
+    for sharers, left in ((8, 4), (3, 1), (2, 1)):
+        slot = Slot(0, device="cuda", gpu_memory_part=0.9 / sharers, may_grow=True)
+        ending, needed = settle_part(out, slot)
+        assert isinstance(ending, Preempted)
+        assert "too small for it" in ending.reason
+        assert num_sharers(24 * GIB, needed) == left
+        assert settle_part(Returned(3, {}), slot) == (Returned(3, {}), GIB + (512 << 20))
+        assert settle_part(out, replace(slot, may_grow=False))[0] == out
+    monkeypatch.setitem(sys.modules, "torch", FakeTorch(0))
+    assert settle_part(out, slot) == (out, 0), "what filled the memory is no business of torch's"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velodrome.errors import UsageError
-from velodrome.resources.ray_plan import bundle_of, num_fitting, plan_ray
+from velodrome.resources.ray_plan import bundle_of, custom_resources, num_fitting, plan_ray
 from velodrome.resources.request import ResourceRequest
 
 GIB = 1 << 30
@@ -38,6 +38,9 @@ def test_workers_that_find_no_place_now_are_no_error() -> None:
     count, _, reasons = plan("cpus=8", workers=3)
     assert count == 3
     assert reasons.endswith("the nodes can hold 1 of them: the others wait for a place")
+    count, _, reasons = plan("gpu=4", workers=2)
+    assert count == 2
+    assert reasons.endswith("no node can hold one, and a worker has all on one node: they wait for a larger one")
     assert plan("cpus=64")[0] == 1
     assert plan("gpu=1", nodes=[])[0] == 1
 
@@ -49,6 +52,16 @@ def test_gpu_auto_takes_what_is_there(workers: int | None, millis: float, words:
     _, bundle, reasons = plan("gpu=auto", workers)
     assert bundle["GPU"] == millis
     assert words in reasons
+
+
+def test_what_else_nodes_count_can_be_asked_for() -> None:
+    nodes = [*NODES, {"CPU": 8.0, "licences": 3.0, "node:__internal_head__": 1.0, "object_store_memory": 1.0}]
+    assert custom_resources(nodes) == ["licences"]
+    planned = plan_ray(nodes, ResourceRequest.parse("cpus=2,licences=1", custom_resources(nodes)), None)
+    assert planned.bundle == {"CPU": 2.0, "licences": 1.0}
+    assert len(planned.slots) == 3
+    with pytest.raises(UsageError, match="a node of the Ray cluster"):
+        ResourceRequest.parse("licences=1", custom_resources(NODES))
 
 
 def test_gpu_auto_is_the_cpu_where_the_cluster_has_no_gpu() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from velodrome.resources.nested import VARIABLE, inherited
 from velodrome.resources.opening import Machine, find_machine, open_share
 from velodrome.resources.request import ResourceRequest
 from velodrome.resources.share import WholeShare
+from velodrome.resources.slots import Slot
 from velodrome.resources.state import Priority
 from velodrome.resources.tenancy import Applicant, LedgerShare, tenant_of_this_process
 from velodrome.trials.leased_share import LeasedShare
@@ -49,10 +50,14 @@ class Shares:
         self.opened: list[LedgerShare] = []
         self.free_bytes = {"GPU-0": 16 * GIB, "GPU-1": 16 * GIB}
 
-    def open(self, tenant: str, workers: int, request: str = "", inventory: Inventory = CPUS) -> LedgerShare:
+    def open(
+        self, tenant: str, workers: int, request: str = "", inventory: Inventory = CPUS,
+        gpu_peak_bytes: int | None = None,
+    ) -> LedgerShare:
         share = LedgerShare(
             Ledger(self._place, self._clock), Applicant(
-                tenant, "study", Priority.NORMAL, ResourceRequest.parse(request), inventory, workers, 4
+                tenant, "study", Priority.NORMAL, ResourceRequest.parse(request), inventory, workers, 4,
+                gpu_peak_bytes=gpu_peak_bytes,
             ), self._clock, lambda gpu: self.free_bytes[gpu.uuid],
         )
         self.opened.append(share)
@@ -269,3 +274,53 @@ def test_holders() -> None:
     assert replace(me, space="other-boot pid:[1]").life() is Life.GONE
     elsewhere = replace(me, pid=999_999_999, space=me.space.split()[0] + " pid:[1]")
     assert elsewhere.life() is Life.RUNNING  # another container's, which can't be asked
+
+
+# --- how many trials share a GPU, by measurement
+
+
+def parts(slots: Sequence[Slot]) -> list[tuple[int, float, bool]]:
+    return [(slot.index, round(slot.gpu_memory_part, 3), slot.may_grow) for slot in slots]
+
+
+def test_others_come_beside_the_first_trial_once_its_peak_is_known(shares: Shares) -> None:
+    source = shares.open("ann", 2, "gpu=1", GPUS, gpu_peak_bytes=0)
+    share = LeasedShare(source)
+    alone = share.adjust((), 12)
+    assert parts(alone.slots) == [(0, 1.0, False), (1, 1.0, False)]
+    assert share.adjust(alone.slots, 12) is alone
+    packed = share.adjust(alone.slots, 12, 4 * GIB)
+    assert parts(packed.slots) == [(index, 0.3, True) for index in range(6)], "three on each GPU"
+    assert packed.reason == ("trials of this objective were seen to use 4 GiB of a GPU's memory: 3 share a GPU "
+                             "(gpu=1 for one each)")
+    assert {slot.label for slot in packed.slots} == {"cuda:0", "cuda:1"}
+    assert share.adjust((*alone.slots, *packed.slots[2:]), 12, 4 * GIB) is packed
+    assert shares.open("bob", 1, "gpu=0.5", GPUS).update(1).slots == (), "there is no more left than 0.1"
+
+
+def test_a_higher_peak_makes_room_for_fewer_once_those_that_run_have_ended(shares: Shares) -> None:
+    share = LeasedShare(shares.open("ann", 6, "gpu=0.333", GPUS, gpu_peak_bytes=4 * GIB))
+    six = share.adjust((), 12).slots
+    assert len(six) == 6
+    growing = share.adjust(six, 12, 6 * GIB)
+    assert growing.slots == ()
+    assert "2 share a GPU" in growing.reason
+    assert growing.leave_s > 1e6, "nobody is in a hurry"
+    assert share.adjust(six[1:], 12, 6 * GIB).slots == (), "a third of a GPU is not enough"
+    half = share.adjust(six[4:], 12, 6 * GIB).slots
+    assert parts(half) == [(0, 0.45, True), (1, 0.45, True)][: len(half)]
+    assert half
+    assert len(share.adjust(half, 12, 6 * GIB).slots) == 4
+
+
+def test_a_peak_lower_than_one_seen_before_changes_nothing(shares: Shares) -> None:
+    share = LeasedShare(shares.open("ann", 4, "gpu=0.5", GPUS, gpu_peak_bytes=6 * GIB))
+    before = share.adjust((), 12)
+    assert share.adjust(before.slots, 12, GIB) is before
+
+
+def test_where_the_user_has_said_how_many_share_a_gpu_no_peak_changes_it(shares: Shares) -> None:
+    share = LeasedShare(shares.open("ann", 4, "gpu=0.5", GPUS))
+    before = share.adjust((), 12)
+    assert parts(before.slots) == [(index, 0.45, False) for index in range(4)]
+    assert share.adjust(before.slots, 12, GIB) is before

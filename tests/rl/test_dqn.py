@@ -290,7 +290,10 @@ def trained(env: str, steps: int, given: dict[str, ParamValue]) -> tuple[OffPoli
         return run, evaluate(run.policy, envs, episodes=40, seed=9).mean
 
 
-KINDS = pytest.mark.parametrize("more", [{}, RAINBOW, QUANTILE], ids=["plain", "rainbow", "quantile"])
+KINDS = pytest.mark.parametrize("more", [
+    pytest.param({}, id="plain"), pytest.param(RAINBOW, id="rainbow"),
+    pytest.param(QUANTILE, id="quantile", marks=pytest.mark.slow),
+])
 
 
 @KINDS
@@ -368,7 +371,7 @@ def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str, more: dict[s
     given: dict[str, ParamValue] = {**SMALL, **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 600}
     whole = FakeTrial(params(env, 1024, given, "dqn"))
     expected = train(whole)
-    for stop_at in (1, 2, 3):
+    for stop_at in (1, 3):
         cut = FakeTrial(params(env, 1024, given, "dqn"), stop_at=stop_at)
         with pytest.raises(KeyboardInterrupt):
             train(cut)

@@ -109,7 +109,7 @@ def test_the_learning_rate_falls_in_a_straight_line() -> None:
         while not training.is_done:
             rates.append(training.update()["learning_rate"])
         assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
-        assert training.learner.optimizer.param_groups[0]["eps"] == 1e-5
+        assert training.learner.adam.eps == 1e-5
 
 
 def test_a_far_move_ends_the_update() -> None:

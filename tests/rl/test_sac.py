@@ -139,13 +139,13 @@ def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(algo: str, more: dict[
         weights: torch.Tensor = trial.saved[1]["learner"]["policy"]["weights"]
         return weights
 
-    whole = FakeTrial(params("Pendulum-v1", 1_280, given, algo))
+    whole = FakeTrial(params("Pendulum-v1", 640, given, algo))
     expected = train(whole)
-    for stop_at in (0, 1, 4):
-        cut = FakeTrial(params("Pendulum-v1", 1_280, given, algo), stop_at=stop_at)
+    for stop_at in (0, 2):
+        cut = FakeTrial(params("Pendulum-v1", 640, given, algo), stop_at=stop_at)
         with pytest.raises(KeyboardInterrupt):
             train(cut)
-        again = FakeTrial(params("Pendulum-v1", 1_280, given, algo), saved=cut.saved)
+        again = FakeTrial(params("Pendulum-v1", 640, given, algo), saved=cut.saved)
         assert train(again) == expected
         assert torch.equal(policy_of(again), policy_of(whole))
 

@@ -142,7 +142,7 @@ WRONG: list[tuple[Domain, str]] = [
     (Choice(math.nan), "finite"),
     (Choice(object()), "str or None"),  # type: ignore[arg-type]  # a mistake that a user makes
     (Choice(a=1), "Choice(adam="),  # type: ignore[arg-type]  # a mistake that a user makes
-    (Choice(a={"x": 1}), "Float, Int or Choice"),  # type: ignore[dict-item]  # a mistake that a user makes
+    (Choice(a={"x": 1}), "Float, Int, Choice or Net"),  # type: ignore[dict-item]  # a mistake that a user makes
     (Choice(a={"": Int(0, 1)}), "not empty"),
 ]
 

@@ -24,6 +24,9 @@ from velodrome.search.space import Space
 from velodrome.seeding import generator
 from velodrome.types import Direction, FailureClass, Goal, Params, Suggestion, TrialState
 
+MOSTLY_QUICK = pytest.mark.parametrize(
+    "kind", [*(kind for kind in KINDS if kind != "gp"), pytest.param("gp", marks=pytest.mark.slow)]
+)
 SMALL = {
     "tpe": {}, "gp": {"n_startup_trials": 4}, "cmaes": {"popsize": 5}, "nsga2": {"population_size": 6},
 }
@@ -114,6 +117,7 @@ class TestTpe(SamplerContract):
         return OptunaSampler("tpe", n_startup_trials=5)
 
 
+@pytest.mark.slow
 class TestGp(SamplerContract):
     def make(self) -> Sampler:
         return OptunaSampler("gp", n_startup_trials=11)
@@ -196,19 +200,19 @@ def test_cma_es_keeps_one_optimizer_in_memory():
     assert len(sampler._mirror._optimizers) <= 1
 
 
-def test_asked_again_for_one_number_it_suggests_another_and_forgets_the_first():
-    for kind in KINDS:
-        loop, sampler = Loop(TOY), OptunaSampler(kind, 0, **SMALL[kind])
-        n = 6 if kind == "gp" else 16
-        loop.run(sampler, toy, n)
-        rng, again = generator(0, "suggest", n), generator(0, "suggest", n)
-        first, second = (sampler.suggest(n, loop.history, rng) for _ in range(2))
-        assert first.params != second.params
-        fresh = OptunaSampler(kind, 0, **SMALL[kind])
-        assert [fresh.suggest(n, loop.history, again) for _ in range(2)] == [first, second]
-        loop.note("start", n, second)
-        loop.number = n + 1
-        assert loop.suggestion(sampler) == loop.rebuilt().suggestion(OptunaSampler(kind, 0, **SMALL[kind]))
+@MOSTLY_QUICK
+def test_asked_again_for_one_number_it_suggests_another_and_forgets_the_first(kind):
+    loop, sampler = Loop(TOY), OptunaSampler(kind, 0, **SMALL[kind])
+    n = 6 if kind == "gp" else 16
+    loop.run(sampler, toy, n)
+    rng, again = generator(0, "suggest", n), generator(0, "suggest", n)
+    first, second = (sampler.suggest(n, loop.history, rng) for _ in range(2))
+    assert first.params != second.params
+    fresh = OptunaSampler(kind, 0, **SMALL[kind])
+    assert [fresh.suggest(n, loop.history, again) for _ in range(2)] == [first, second]
+    loop.note("start", n, second)
+    loop.number = n + 1
+    assert loop.suggestion(sampler) == loop.rebuilt().suggestion(OptunaSampler(kind, 0, **SMALL[kind]))
 
 
 def test_only_what_is_new_is_read_from_the_history(monkeypatch):
@@ -254,7 +258,7 @@ def test_no_global_state_is_touched_and_nothing_is_printed(capfd):
 # ---- quality
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@MOSTLY_QUICK
 def test_it_beats_random_search_within_forty_trials(kind):
     seeds, trials = range(2 if kind == "gp" else 15), 12 if kind == "gp" else 40
     best = [Loop(TOY, seed=s).run(OptunaSampler(kind, s, **SMALL[kind]), toy, trials) for s in seeds]

@@ -8,6 +8,8 @@ import pytest
 from tests.contracts.scheduler_contract import SomePeers
 from velodrome.errors import UsageError
 from velodrome.search import constraints, domains, grid, numeric, options, registry, space
+from velodrome.search.arch.net import Net
+from velodrome.search.arch.stages import staged
 from velodrome.search.grid import GridSampler
 from velodrome.search.history import History
 from velodrome.search.options import parse
@@ -23,7 +25,8 @@ MANY = Goal.parse("maximize accuracy, minimize loss")
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_is_made_by_name_and_suggests(name: str) -> None:
-    history = History(Space(x=domains.Float(0, 1), c=domains.Choice("a", "b")), LOSS)
+    space = Space(x=domains.Float(0, 1), c=domains.Choice("a", "b"))
+    history = History(staged(Space(net=Net((3,), "dense"))) if name == "sharing" else space, LOSS)
     history.space.check(make_sampler(name, seed=1).suggest(0, history, generator(1, "suggest", 0)).params)
 
 

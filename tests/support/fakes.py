@@ -85,6 +85,7 @@ class ScriptedExecutor:
     """One place; each trial's life is what ``script`` does with the host."""
 
     runs_here = False
+    gpu_peak_bytes = 0
 
     def __init__(self, script: Callable[[Host, Job], None], places: int = 1) -> None:
         self._script = script

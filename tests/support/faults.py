@@ -14,6 +14,7 @@ import psutil
 
 from tests.support.campaign import family, kill9, rows
 from tests.support.episodes import ROOT, Episode, Fault
+from tests.support.ray_nodes import RayNodes
 from velodrome.resources.slots import Slot
 from velodrome.trials.share import Allowance
 
@@ -181,7 +182,7 @@ class RestlessShare:
         self._all: tuple[Slot, ...] = ()
         self._now = Allowance(())
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         chance = self._chance
         if not self._all:
             self._all = tuple(held)
@@ -223,6 +224,26 @@ def count_diverged(episode: Episode) -> None:
     episode.injected += sum(n for (n,) in rows(episode.folder, sql))
 
 
+# --- a cluster
+
+
+def lose_nodes(episode: Episode, cluster: RayNodes) -> None:
+    """Pulls the plug of a node while trials run, and adds another; it may be one that runs none of this study's."""
+    for _ in episode.moments(0.1, 1.5):
+        if episode.injected < 2 and rows(episode.folder, "select 1 from trials where state = 'running'"):
+            cluster.lose(episode.chance)
+            episode.injected += 1
+            cluster.add()
+
+
+def node_lost(cluster: RayNodes) -> Fault:
+    """The fault that needs a Ray cluster."""
+    return Fault(
+        "node of a Ray cluster lost", partial(lose_nodes, cluster=cluster), starts=1, pauses_s=(0.1, 0.2),
+        args=("--executor", "ray", "--address", cluster.address), leases=False,
+    )
+
+
 FAULTS = (
     Fault("worker killed (kill -9)", kill_workers),
     Fault("controller killed (kill -9)", kill_controller),
@@ -239,7 +260,7 @@ FAULTS = (
     Fault("SIGTERM inside a commit", until_it_ends, in_commit),
     Fault("preempted at random", count_preempted, restless, starts=1, pauses_s=(0.04, 0.08)),
 )
-"""Those that come at random times."""
+"""Those that come at random times, and need no cluster."""
 
 FULL_DISK = Fault("disk full at SQLite's n-th write", until_it_ends, full_disk, pauses_s=(0.005,), trials=2, starts=1)
 """For n from 1 to the last write there is."""

@@ -23,8 +23,9 @@ from velodrome.trials import events as ev
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Host, Job, StudyContext
 from velodrome.trials.manager import Manager, Outcome, Progress
+from velodrome.trials.policy import Policy
 from velodrome.trials.share import Allowance
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.table import TrialTable
 from velodrome.types import Failure, FailureClass, Goal, TrialState
 
 SPACE = Space(x=Float(0.0, 1.0))
@@ -75,7 +76,7 @@ def test_a_replayed_log_gives_the_same_table_and_goes_on() -> None:
     run(log, target=3)
     again = a_controller(log)
     again.replay(iter(log.events))
-    again.seq = log.events[-1].seq
+    again.journal.seq = log.events[-1].seq
     assert again.table.num_finished == 3
     assert again.best == min(((n, r.value) for n, r in log.trials.items()), key=lambda pair: pair[1])  # type: ignore[arg-type]  # all have values
     Manager(again, ScriptedExecutor(returns_x), CONTEXT, target=5).run()
@@ -306,7 +307,7 @@ def test_a_checkpoint_is_deleted_only_when_the_log_knows_that_it_is_not_needed()
     log, clock = MemoryLog(), FakeClock()
     controller = a_controller(log, clock=clock)
     deleted: list[str] = []
-    controller.on_discard = deleted.append
+    controller.journal.on_discard = deleted.append
     controller.happened(ev.Opened(1))
     controller.next()
     controller.happened(ev.Launched(0, "w", "cpu"))
@@ -348,9 +349,9 @@ def test_a_trial_goes_on_from_its_checkpoint_after_a_resume_and_a_damaged_one_is
     assert [row.step for row in log.metric_rows if row.name == "value"] == [1, 2]
     again = a_controller(log)
     again.replay(iter(log.events))
-    again.seq = log.events[-1].seq
+    again.journal.seq = log.events[-1].seq
     deleted: list[str] = []
-    again.on_discard = deleted.append
+    again.journal.on_discard = deleted.append
     Manager(again, ScriptedExecutor(second), CONTEXT, target=1).run()
     assert [(c.step, c.path) for c in jobs[0].checkpoints] == [(2, "s/2"), (1, "s/1")]
     assert [row.step for row in log.metric_rows if row.name == "value"] == [1]
@@ -389,7 +390,7 @@ class Shared:
         self._allowances = list(allowances)
         self.asked: list[tuple[int, int]] = []
 
-    def adjust(self, held: Sequence[Slot], wanted: int) -> Allowance:
+    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         self.asked.append((len(held), wanted))
         return self._allowances.pop(0) if len(self._allowances) > 1 else self._allowances[0]
 

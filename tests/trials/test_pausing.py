@@ -17,6 +17,7 @@ from velodrome.records import EventRow, StudyRow, trial_id
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler, make_scheduler
 from velodrome.search.space import Space
+from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.controller import Controller
@@ -24,10 +25,11 @@ from velodrome.trials.executor import StudyContext
 from velodrome.trials.lending import Fork, Lending
 from velodrome.trials.manager import Manager
 from velodrome.trials.memory_log import MemoryLog
+from velodrome.trials.policy import Policy
 from velodrome.trials.retention import Saved
 from velodrome.trials.simulated_executor import Costs, Curve, SimulatedExecutor
-from velodrome.trials.table import Policy, TrialTable
-from velodrome.types import Action, Decision, Goal, TrialState
+from velodrome.trials.table import TrialTable
+from velodrome.types import Action, Decision, Failure, FailureClass, Goal, TrialState
 
 SPACE = Space(x=velo.Float(0.0, 1.0), pace=velo.Float(0.5, 2.0))
 GOAL = Goal.parse("minimize loss")
@@ -62,7 +64,7 @@ def report(table: TrialTable, number: int, step: int, loss: float) -> list[Any]:
     """A report, and what the controller does about the decision."""
     commands = table.handle(ev.Reported(number, step, {"loss": loss}))
     for command in commands:
-        if isinstance(command, ev.Decide) and command.decision.action is not Action.CONTINUE:
+        if isinstance(command, cmd.Decide) and command.decision.action is not Action.CONTINUE:
             decision = command.decision
             table.handle(ev.Judged(number, decision.reason, decision.action, decision.parent))
     table.check()
@@ -90,7 +92,7 @@ def test_a_pause_takes_effect_at_the_first_checkpoint_of_the_last_reports_step()
     (saved,) = table.handle(ev.Paused(0))
     assert (saved.trial.state, table.counts[TrialState.PAUSED]) == (TrialState.PAUSED, 1)
     table.check()
-    assert table.next() == ev.Suggest(1), "its place is free"
+    assert table.next() == cmd.Suggest(1), "its place is free"
 
 
 def test_a_checkpoint_that_is_made_before_the_report_will_do() -> None:
@@ -122,7 +124,7 @@ def test_where_checkpoints_and_reports_never_meet_that_is_said() -> None:
         report(table, 0, step, 0.5)
         save(table, 0, step + 1)
     *_, give_up, _discard = table.handle(ev.Returned(0, {"loss": 0.4}, 1))
-    assert isinstance(give_up, ev.GiveUpPausing)
+    assert isinstance(give_up, cmd.GiveUpPausing)
     assert "no checkpoint was of the same step as a report up to step 1" in give_up.reason
 
 
@@ -138,11 +140,11 @@ def test_the_best_is_promoted_when_enough_have_come_so_far() -> None:
     table = a_table("asha:reduction=2", target=4)
     paused(table, 0, 0.2)
     paused(table, 1, 0.3)
-    assert table.next() == ev.Take(0, Decision(Action.PROMOTE, "rung 1: 0.2 is in the top 1/2 of 2 by now"))
+    assert table.next() == cmd.Take(0, Decision(Action.PROMOTE, "rung 1: 0.2 is in the top 1/2 of 2 by now"))
     table.handle(ev.Thawed(0, "promoted"))
-    assert table.next() == ev.Launch(0, 2, {"x": 0.0, "pace": 1.0}, (Kept(1, "0/1", "sha"),))
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.0, "pace": 1.0}, (Kept(1, "0/1", "sha"),))
     table.handle(ev.Launched(0, "w", "cpu"))
-    assert table.next() == ev.Suggest(2)
+    assert table.next() == cmd.Suggest(2)
     [decide] = report(table, 0, 2, 0.1)
     assert decide.decision.action is Action.PAUSE
 
@@ -152,14 +154,14 @@ def test_at_the_end_the_best_goes_on_to_its_end_and_the_others_are_given_up() ->
     paused(table, 0, 0.2)
     paused(table, 1, 0.3)
     take = table.next()
-    assert isinstance(take, ev.Take)
+    assert isinstance(take, cmd.Take)
     assert (take.number, take.decision.action) == (0, Action.PROMOTE)
     table.handle(ev.Thawed(0, take.decision.reason))
     table.handle(ev.Launched(0, "w", "cpu"))
     assert table.next() is None, "one still runs"
     table.handle(ev.Returned(0, {"loss": 0.1}, 9))
     give_up = table.next()
-    assert isinstance(give_up, ev.GiveUp)
+    assert isinstance(give_up, cmd.GiveUp)
     assert give_up.number == 1
     table.handle(ev.Quit(1, give_up.reason, {"loss": 0.3}, 1))
     assert table.done
@@ -176,7 +178,7 @@ def test_a_trial_whose_worker_dies_while_it_leaves_is_paused_all_the_same(event:
     table.check()
     trial = table.live[0]
     assert (trial.state, trial.reason, trial.failure) == (TrialState.PAUSED, trial.pause_reason, None)
-    assert table.next() == ev.Suggest(1), "the scheduler has it now, not the queue"
+    assert table.next() == cmd.Suggest(1), "the scheduler has it now, not the queue"
 
 
 def test_a_trial_that_dies_before_its_checkpoint_is_judged_again() -> None:
@@ -196,7 +198,7 @@ def test_without_checkpoints_trials_are_stopped_instead_and_that_is_said_once(la
     begin(table, 0)
     report(table, 0, 1, 0.5)
     *_, give_up = table.handle(last)
-    assert isinstance(give_up, ev.GiveUpPausing)
+    assert isinstance(give_up, cmd.GiveUpPausing)
     assert "no checkpoint was made up to step" in give_up.reason
     assert "stopped at rungs instead" in give_up.reason
     table.handle(ev.NoPausing(give_up.reason))
@@ -205,7 +207,7 @@ def test_without_checkpoints_trials_are_stopped_instead_and_that_is_said_once(la
     for number in range(1, 5):
         begin(table, number)
         actions += [c.decision.action for c in report(table, number, 1, 0.5 + number)]
-        assert all(not isinstance(c, ev.GiveUpPausing) for c in report(table, number, 2, 0.5))
+        assert all(not isinstance(c, cmd.GiveUpPausing) for c in report(table, number, 2, 0.5))
     assert actions == [Action.CONTINUE, Action.CONTINUE, Action.STOP, Action.STOP]
 
 
@@ -214,16 +216,16 @@ def test_a_preempted_trial_that_began_from_anothers_checkpoint_begins_there_agai
     saved = Saved(1, "0/1", "sha", {"loss": 0.5}, 1)
     begin(table, 0)
     fork = Fork(0, {"x": 0.0, "pace": 1.0}, saved)
-    table._forks.append(fork)
+    table.roster.forks.append(fork)
     origin = fork.origin({"x": 0.5, "pace": 1.0})
     table.handle(ev.Suggested(1, {"x": 0.5, "pace": 1.0}, {}, origin))
     table.handle(ev.Launched(1, "w", "cpu"))
     report(table, 1, 2, 0.4)
     forget, _save = table.handle(ev.Preempted(1, "bob has come"))
-    assert forget == ev.Forget(1, 1)
+    assert forget == cmd.Forget(1, 1)
     trial = table.live[1]
     assert (trial.state, trial.step, trial.metrics) == (TrialState.WAITING, 1, {"loss": 0.5})
-    assert table.next() == ev.Launch(1, 2, {"x": 0.5, "pace": 1.0}, (Kept(1, "0/1", "sha"),), origin)
+    assert table.next() == cmd.Launch(1, 2, {"x": 0.5, "pace": 1.0}, (Kept(1, "0/1", "sha"),), origin)
 
 
 def test_a_preempted_trial_of_a_simulated_study_goes_on_from_its_checkpoint() -> None:
@@ -313,7 +315,7 @@ def run(scheduler: str, log: MemoryLog, lives: float = math.inf, trials: int = 1
     clock = FakeClock(log.events[-1].at if log.events else 0.0)
     controller = a_controller(scheduler, log, clock)
     controller.replay(iter(stored(log)))
-    controller.seq = max((row.seq for row in stored(log)), default=0)
+    controller.journal.seq = max((row.seq for row in stored(log)), default=0)
     executor = Mortal(Bowls(), clock, 3, costs=Costs(suggest_s=0.0))
     executor.lives = lives
     context = StudyContext("s", GOAL.metrics, True, "", pauses=controller.table.scheduler.pauses)
@@ -321,8 +323,7 @@ def run(scheduler: str, log: MemoryLog, lives: float = math.inf, trials: int = 1
         Manager(controller, executor, context, target=trials).run()
     except Killed:
         log.events = [row for row in log.events if row.kind != "closed"]
-    for trial in controller._changed.values():
-        log.trial(controller._trial_row(trial))
+    controller.commit()
     return controller
 
 
@@ -342,12 +343,12 @@ def test_a_study_that_is_killed_at_any_moment_goes_on_as_its_log_says(scheduler:
             for name in ("state", "step", "attempt", "pause_reason", "stop_reason", "checkpoints", "origin", "params"):
                 assert getattr(trial, name) == getattr(killed.live[number], name), name
         assert again.table.counts == killed.counts
-        assert again.table._forks == killed._forks
+        assert again.table.roster.forks == killed.roster.forks
         assert again.table.next() == killed.next()
     table = run(scheduler, log).table
     table.check()
     assert table.done
-    assert table.num_finished == (12 if "pbt" not in scheduler else table.next_number)
+    assert table.num_finished == (12 if "pbt" not in scheduler else table.roster.next_number)
     check_curves(log)
 
 
@@ -414,6 +415,34 @@ def test_population_based_training_keeps_an_exact_lineage() -> None:
         assert min(steps) == origin["step"] + 1
         assert json.loads(log.attrs[trial_id(1, number), "parent"]) == origin
     assert [d.action for d in log.decisions].count("fork") == len(children)
+
+
+def test_a_member_that_fails_is_replaced_from_one_of_the_best() -> None:
+    log, clock, failed = MemoryLog(), FakeClock(0.0), [1, 3]
+
+    class Failing(SimulatedExecutor):
+        """Two members fail in their fifth step."""
+
+        def _step(self, run: Any) -> None:
+            if run.done == 4 and run.job.number in failed:
+                failed.remove(run.job.number)
+                self._leave(run)
+                assert self._host is not None
+                self._host.happened(ev.Failed(run.job.number, Failure(FailureClass.USER, "broken").to_json()))
+            else:
+                super()._step(run)
+
+    controller = a_controller("pbt:population=4,interval=2", log, clock)
+    context = StudyContext("s", GOAL.metrics, True, "", pauses=True)
+    Manager(controller, Failing(Bowls(), clock, 2, costs=Costs(suggest_s=0.0)), context, target=12).run()
+    counts = controller.table.counts
+    assert (counts[TrialState.FAILED], counts[TrialState.COMPLETED]) == (2, 4), "the population is whole at the end"
+    forks = [row for row in log.decisions if row.action == "fork" and "failed or ended itself" in row.reason]
+    assert len(forks) == 2
+    again = a_controller("pbt:population=4,interval=2", MemoryLog(), FakeClock())
+    again.replay(iter(stored(log)))
+    assert again.table.counts == counts
+    check_curves(log)
 
 
 def test_a_simulation_without_checkpoints_stops_trials() -> None:

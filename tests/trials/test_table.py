@@ -14,9 +14,11 @@ from velodrome.search.history import History
 from velodrome.search.no_scheduler import NoScheduler
 from velodrome.search.scheduler import Peers, Scheduler
 from velodrome.search.space import Space
+from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
-from velodrome.trials.table import Policy, TrialTable
+from velodrome.trials.policy import Policy
+from velodrome.trials.table import TrialTable
 from velodrome.types import Action, Decision, Failure, FailureClass, Goal, Report, TrialState
 
 GO_ON, STOP, PAUSE = Action.CONTINUE, Action.STOP, Action.PAUSE
@@ -62,13 +64,13 @@ def failure(kind: FailureClass = FailureClass.USER, line: int = 3) -> dict[str, 
 
 def test_a_trial_goes_from_suggestion_to_completion() -> None:
     table = a_table()
-    assert table.next() == ev.Suggest(0)
+    assert table.next() == cmd.Suggest(0)
     (save,) = suggest(table, 0)
     assert save.trial.state is TrialState.WAITING
-    assert table.next() == ev.Launch(0, 1, {"x": 0.5})
+    assert table.next() == cmd.Launch(0, 1, {"x": 0.5})
     (save,) = table.handle(ev.Launched(0, "w0", "cpu"))
     assert (save.trial.state, save.trial.attempt, save.trial.worker) == (TrialState.RUNNING, 1, "w0")
-    assert table.next() == ev.Suggest(1)
+    assert table.next() == cmd.Suggest(1)
     (save,) = table.handle(ev.Returned(0, {"accuracy": 0.9}))
     assert (save.trial.state, save.trial.values) == (TrialState.COMPLETED, (0.9,))
     assert table.num_finished == 1
@@ -89,9 +91,9 @@ def test_exactly_the_asked_number_of_trials_is_asked_for() -> None:
 def test_a_scheduler_decides_and_the_verdict_makes_the_trial_pruned() -> None:
     table = a_table()
     run(table, 0)
-    assert table.handle(ev.Reported(0, 1, {"accuracy": 0.7})) == [ev.Decide(0, Decision(GO_ON, "0.7 against 0.5"))]
-    assert table.handle(ev.Reported(0, 2, {"accuracy": 0.2})) == [ev.Decide(0, Decision(STOP, "0.2 against 0.5"))]
-    assert table.handle(ev.Judged(0, "too low")) == [ev.Stop(0, "too low")]
+    assert table.handle(ev.Reported(0, 1, {"accuracy": 0.7})) == [cmd.Decide(0, Decision(GO_ON, "0.7 against 0.5"))]
+    assert table.handle(ev.Reported(0, 2, {"accuracy": 0.2})) == [cmd.Decide(0, Decision(STOP, "0.2 against 0.5"))]
+    assert table.handle(ev.Judged(0, "too low")) == [cmd.Stop(0, "too low")]
     assert table.handle(ev.Reported(0, 3, {"accuracy": 0.9})) == [], "judged once"
     (save,) = table.handle(ev.Returned(0, {"accuracy": 0.9}, 3))
     assert (save.trial.state, save.trial.reason, save.trial.values) == (TrialState.PRUNED, "too low", (0.9,))
@@ -137,10 +139,10 @@ def test_a_lost_trial_waits_again_and_starts_from_nothing() -> None:
     run(table, 0)
     table.handle(ev.Reported(0, 1, {"accuracy": 0.7}))
     forget, save = table.handle(ev.Lost(0, "killed by SIGKILL"))
-    assert forget == ev.Forget(0)
+    assert forget == cmd.Forget(0)
     assert (save.trial.state, save.trial.metrics, save.trial.step) == (TrialState.WAITING, {}, None)
     assert scheduler.seen == []
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5}), "before any new trial"
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5}), "before any new trial"
     table.check()
 
 
@@ -158,10 +160,10 @@ def test_a_lost_trial_goes_on_from_its_last_checkpoint() -> None:
         if step == 2:
             assert save_checkpoint(table, 0, 2, accuracy=0.72) == []
     forget, save = table.handle(ev.Lost(0, "killed by SIGKILL"))
-    assert forget == ev.Forget(0, 2)
+    assert forget == cmd.Forget(0, 2)
     assert (save.trial.step, save.trial.metrics) == (2, {"accuracy": 0.72})
     assert [r.step for r in scheduler.seen] == [1, 2]
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(2, "0/2", "sha"),))
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5}, (Kept(2, "0/2", "sha"),))
     table.handle(ev.Launched(0, "w0", "cpu"))
     assert table.handle(ev.Restored(0, 2, [])) == []
     table.check()
@@ -171,10 +173,10 @@ def test_a_running_trial_keeps_its_last_two_checkpoints() -> None:
     table = a_table()
     run(table, 0)
     assert save_checkpoint(table, 0, 1) == save_checkpoint(table, 0, 2) == []
-    assert save_checkpoint(table, 0, 3) == [ev.Discard(0, "0/1")]
-    assert save_checkpoint(table, 0, 3, "again") == [ev.Discard(0, "0/3")], "the same step once more"
+    assert save_checkpoint(table, 0, 3) == [cmd.Discard(0, "0/1")]
+    assert save_checkpoint(table, 0, 3, "again") == [cmd.Discard(0, "0/3")], "the same step once more"
     table.handle(ev.GivenBack(0))
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(3, "again", "sha"), Kept(2, "0/2", "sha")))
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5}, (Kept(3, "again", "sha"), Kept(2, "0/2", "sha")))
 
 
 @pytest.mark.parametrize(("step", "left", "discarded"), [(3, 2, []), (2, 1, ["0/3"]), (None, 0, ["0/2", "0/3"])])
@@ -190,8 +192,8 @@ def test_a_trial_that_could_not_restore_its_last_checkpoint_goes_further_back(
     table.handle(ev.Lost(0, "x"))
     table.handle(ev.Launched(0, "w0", "cpu"))
     commands = table.handle(ev.Restored(0, step, ["the checkpoint of step 3 is damaged"]))
-    assert commands[: len(discarded)] == [ev.Discard(0, path) for path in discarded]
-    assert commands[len(discarded):] == ([ev.Forget(0, step)] if discarded else [])
+    assert commands[: len(discarded)] == [cmd.Discard(0, path) for path in discarded]
+    assert commands[len(discarded):] == ([cmd.Forget(0, step)] if discarded else [])
     assert len(table.live[0].checkpoints) == left
     assert table.live[0].step == step
     assert [r.step for r in scheduler.seen] == list(range(1, (step or 0) + 1))
@@ -206,10 +208,10 @@ def test_a_verdict_up_to_the_checkpoint_stands_and_a_later_one_does_not() -> Non
         save_checkpoint(table, number, step)
         table.handle(ev.Lost(number, "x"))
     first, *stops = table.handle(ev.Launched(0, "w0", "cpu"))
-    assert (first.trial.number, stops) == (0, [ev.Stop(0, "too low")])
+    assert (first.trial.number, stops) == (0, [cmd.Stop(0, "too low")])
     (second,) = table.handle(ev.Launched(1, "w0", "cpu"))
     assert second.trial.stop_reason == ""
-    (save,) = [c for c in table.handle(ev.Returned(0, {"accuracy": 0.1})) if isinstance(c, ev.Save)]
+    (save,) = [c for c in table.handle(ev.Returned(0, {"accuracy": 0.1})) if isinstance(c, cmd.Save)]
     assert save.trial.state is TrialState.PRUNED
 
 
@@ -219,8 +221,8 @@ def test_a_retry_goes_on_from_the_last_checkpoint(kind: FailureClass) -> None:
     run(table, 0)
     save_checkpoint(table, 0, 4)
     forget, _ = table.handle(ev.Failed(0, failure(kind)))
-    assert forget == ev.Forget(0, 4)
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
+    assert forget == cmd.Forget(0, 4)
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
 
 
 def test_a_retry_of_a_diverged_trial_starts_from_nothing() -> None:
@@ -228,8 +230,8 @@ def test_a_retry_of_a_diverged_trial_starts_from_nothing() -> None:
     run(table, 0)
     save_checkpoint(table, 0, 4)
     discard, forget, _ = table.handle(ev.Returned(0, {"accuracy": math.nan}))
-    assert (discard, forget) == (ev.Discard(0, "0/4"), ev.Forget(0))
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5})
+    assert (discard, forget) == (cmd.Discard(0, "0/4"), cmd.Forget(0))
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5})
 
 
 def test_of_the_finished_trials_the_best_ones_checkpoint_stays() -> None:
@@ -242,7 +244,7 @@ def test_of_the_finished_trials_the_best_ones_checkpoint_stays() -> None:
         ev.Returned(0, {"accuracy": 0.5}), ev.Returned(1, {"accuracy": 0.9}), ev.Returned(2, {"accuracy": 0.7}),
         ev.Failed(3, failure()),
     ]
-    gone = [[c.path for c in table.handle(end) if isinstance(c, ev.Discard)] for end in ends]
+    gone = [[c.path for c in table.handle(end) if isinstance(c, cmd.Discard)] for end in ends]
     assert gone == [["0/1"], ["1/1", "0/2"], ["2/1", "2/2"], ["3/1", "3/2"]]
 
 
@@ -250,10 +252,10 @@ def test_a_trial_that_was_given_back_unstarted_was_not_attempted() -> None:
     table = a_table()
     run(table, 0)
     table.handle(ev.GivenBack(0, ran=False))
-    assert table.next() == ev.Launch(0, 1, {"x": 0.5})
+    assert table.next() == cmd.Launch(0, 1, {"x": 0.5})
     table.handle(ev.Launched(0, "w", "cpu"))
     table.handle(ev.GivenBack(0))
-    assert table.next() == ev.Launch(0, 2, {"x": 0.5})
+    assert table.next() == cmd.Launch(0, 2, {"x": 0.5})
 
 
 def test_losses_do_not_count_as_retries_but_end_at_last() -> None:
@@ -273,7 +275,7 @@ def test_a_failed_trial_is_retried_as_often_as_the_policy_says() -> None:
     table = a_table(policy=Policy(retries=1))
     run(table, 0)
     forget, save = table.handle(ev.Failed(0, failure()))
-    assert forget == ev.Forget(0)
+    assert forget == cmd.Forget(0)
     assert save.trial.reason == "retry 1 of 1 after: boom"
     table.handle(ev.Launched(0, "w", "cpu"))
     (save,) = table.handle(ev.Failed(0, failure()))
@@ -286,10 +288,10 @@ def test_a_preempted_trial_waits_again_at_no_cost_and_goes_on_from_its_checkpoin
     save_checkpoint(table, 0, 4)
     for attempt in range(2, 12):
         forget, save = table.handle(ev.Preempted(0, "bob has come"))
-        assert forget == ev.Forget(0, 4)
+        assert forget == cmd.Forget(0, 4)
         assert (save.trial.state, save.trial.failure.kind) == (TrialState.WAITING, FailureClass.PREEMPTED)
         assert save.trial.reason == "gave its place away: bob has come"
-        assert table.next() == ev.Launch(0, attempt, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
+        assert table.next() == cmd.Launch(0, attempt, {"x": 0.5}, (Kept(4, "0/4", "sha"),))
         (save,) = table.handle(ev.Launched(0, "w", "cpu"))
         assert save.trial.failure is None
     trial = table.live[0]
@@ -301,7 +303,7 @@ def test_a_trial_that_hangs_is_started_again_twice_and_its_retries_are_left() ->
     run(table, 0)
     for start in (2, 3):
         forget, save = table.handle(ev.Failed(0, failure(FailureClass.HUNG)))
-        assert (forget, save.trial.reason) == (ev.Forget(0), f"start {start} of 3: boom")
+        assert (forget, save.trial.reason) == (cmd.Forget(0), f"start {start} of 3: boom")
         table.handle(ev.Launched(0, "w", "cpu"))
     (save,) = table.handle(ev.Failed(0, failure(FailureClass.HUNG)))
     assert (save.trial.state, save.trial.failure.kind) == (TrialState.FAILED, FailureClass.HUNG)
@@ -313,10 +315,10 @@ def test_a_trial_that_can_runs_again_with_half_the_batch_until_that_helps_no_mor
     save_checkpoint(table, 0, 4)
     for divisor in (2, 4):
         note, forget, save = table.handle(ev.Failed(0, failure(FailureClass.OOM)))
-        assert note == ev.Note(0, "halve batch", f"its batches are cut into {divisor}, after: boom")
-        assert (forget, save.trial.state) == (ev.Forget(0, 4), TrialState.WAITING)
+        assert note == cmd.Note(0, "halve batch", f"its batches are cut into {divisor}, after: boom")
+        assert (forget, save.trial.state) == (cmd.Forget(0, 4), TrialState.WAITING)
         launch = table.next()
-        assert isinstance(launch, ev.Launch)
+        assert isinstance(launch, cmd.Launch)
         assert launch.batch_divisor == divisor
         table.handle(ev.Launched(0, "w", "cpu"))
     save, *_ = table.handle(ev.Failed(0, failure(FailureClass.OOM)))
@@ -330,7 +332,7 @@ def test_the_study_stops_when_the_first_trials_all_fail_alike() -> None:
     assert len(table.handle(ev.Failed(0, failure()))) == 1
     assert len(table.handle(ev.Failed(1, failure()))) == 1
     *_, abort = table.handle(ev.Failed(2, failure()))
-    assert abort == ev.Abort("the first 3 trials all failed in the same way: boom")
+    assert abort == cmd.Abort("the first 3 trials all failed in the same way: boom")
     assert table.done
     assert table.next() is None
 
@@ -359,7 +361,7 @@ def test_an_aborted_study_gets_a_new_chance_when_it_is_opened_again() -> None:
     table.handle(ev.Failed(0, failure()))
     assert table.done
     table.handle(ev.Opened(10))
-    assert table.next() == ev.Suggest(1)
+    assert table.next() == cmd.Suggest(1)
 
 
 def test_an_exhausted_sampler_ends_the_study_when_its_trials_are_done() -> None:
@@ -377,7 +379,7 @@ def test_opening_again_puts_running_trials_back() -> None:
     run(table, 0)
     table.handle(ev.Reported(0, 1, {"accuracy": 0.7}))
     forget, save = table.handle(ev.Opened(3))
-    assert (forget, save.trial.state) == (ev.Forget(0), TrialState.WAITING)
+    assert (forget, save.trial.state) == (cmd.Forget(0), TrialState.WAITING)
 
 
 def test_messages_about_a_finished_trial_change_nothing() -> None:
@@ -414,16 +416,16 @@ def _play(
         commands = table.handle(event)
         table.check()
         for command in commands:
-            if isinstance(command, ev.Decide) and command.decision.action is not GO_ON:
+            if isinstance(command, cmd.Decide) and command.decision.action is not GO_ON:
                 happen(ev.Judged(command.number, command.decision.reason, command.decision.action))
 
     for verb, pick in story:
         running = [n for n, t in table.live.items() if t.state is TrialState.RUNNING]
         if verb == "next":
             command = table.next()
-            if isinstance(command, ev.Suggest):
+            if isinstance(command, cmd.Suggest):
                 happen(ev.Suggested(command.number, {"x": 0.5}, {}))
-            elif isinstance(command, ev.Launch):
+            elif isinstance(command, cmd.Launch):
                 happen(ev.Launched(command.number, "w", "cpu"))
         elif verb == "open":
             happen(ev.Opened(8))
@@ -465,7 +467,8 @@ def test_invariants_hold_and_a_replay_gives_the_same_table(story: list[tuple[str
         again.check()
     assert again.live == table.live
     assert again.counts == table.counts
-    assert (again.aborted, again.exhausted, again.next_number) == (table.aborted, table.exhausted, table.next_number)
+    assert (again.aborted, again.roster.exhausted, again.roster.next_number) == (
+        table.aborted, table.roster.exhausted, table.roster.next_number)
     assert list(map(repr, again.history.finished())) == list(map(repr, table.history.finished()))
 
 
@@ -498,7 +501,7 @@ def test_every_checkpoint_is_there_until_it_is_discarded_and_then_never_asked_fo
         if isinstance(event, ev.Checkpointed):
             files.add(event.path)
         for command in again.handle(event):
-            if isinstance(command, ev.Discard):
+            if isinstance(command, cmd.Discard):
                 files.remove(command.path)
         wanted = [c.path for trial in again.live.values() for c in trial.checkpoints]
         assert files.issuperset(wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from velodrome.cli.options import json_option, store_option, study_argument
-from velodrome.cli.output import out_fields, out_heading, out_json
+from velodrome.cli.output import note, out_fields, out_heading, out_json
 from velodrome.cli.trials import as_data, out_trials
 from velodrome.errors import NotFoundError
 from velodrome.store.reader import Reader
@@ -35,11 +35,14 @@ def best(study: str, store: Path, as_json: bool) -> None:
         return
     from velodrome.api import load_study
 
-    front = load_study(study, store=store).front
+    loaded = load_study(study, store=store)
+    front, volume = loaded.front, loaded.hypervolume()
     if as_json:
-        out_json({"study": study, "goal": str(goal), "front": [as_data(trial) for trial in front]})
-    else:
-        out_trials(front, goal)
+        data = {"study": study, "goal": str(goal), "front": [as_data(trial) for trial in front], "hypervolume": volume}
+        out_json(data)
+        return
+    out_trials(front, goal)
+    note(f"hypervolume: {volume:.6g}, measured from the worst completed trial in each goal")
 
 
 def _show(study: str, goal: Goal, trial: TrialResult, *, as_json: bool) -> None:

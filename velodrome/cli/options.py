@@ -106,6 +106,15 @@ def run_options(function: _F) -> _F:
     return function
 
 
+def fuse_option(function: _F) -> _F:
+    """``--fuse F``."""
+    return click.option(
+        "--fuse", shell_complete=complete_words("auto", "off"), metavar="F",
+        help="Of a training job: how many trials each worker trains as one model, or off.  [default: auto, as a short "
+             "measurement says]",
+    )(function)
+
+
 def priority_option(function: _F) -> _F:
     """``--priority P``."""
     names = "guaranteed", "normal", "opportunistic"

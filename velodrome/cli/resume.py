@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from velodrome.cli.failures import store_hint
-from velodrome.cli.options import hung_option, json_option, run_options, store_option, study_argument
+from velodrome.cli.options import fuse_option, hung_option, json_option, run_options, store_option, study_argument
 from velodrome.cli.output import note, prints_to_stderr
 from velodrome.cli.summary import conclude
 
@@ -18,6 +18,7 @@ from velodrome.cli.summary import conclude
 @click.option("--trials", type=int, metavar="N", help="A new number of finished trials to reach.  [default: as before]")
 @click.option("--objective", metavar="FILE[:NAME]", help="Where the objective is now, if it has moved.")
 @click.option("--take-over", is_flag=True, help="Take it from a controller on another host that you know is gone.")
+@fuse_option
 @hung_option
 @run_options
 @store_option
@@ -26,7 +27,7 @@ from velodrome.cli.summary import conclude
 def resume(
     ctx: click.Context, /, study: str, trials: int | None, objective: str | None, take_over: bool, store: Path,
     as_json: bool, executor: str | None, address: str | None, workers: int | None, timeout: float | None, quiet: bool,
-    hung_after_s: float | None,
+    fuse: str | None, hung_after_s: float | None,
 ) -> None:
     """Go on with a study that was stopped, killed or finished.
 
@@ -45,6 +46,6 @@ def resume(
         with prints_to_stderr():
             found = api.resume(
                 study, objective, trials=trials, store=store, executor=executor, address=address, workers=workers,
-                timeout_s=timeout, hung_after_s=hung_after_s, take_over=take_over, progress=not quiet,
+                timeout_s=timeout, fuse=fuse, hung_after_s=hung_after_s, take_over=take_over, progress=not quiet,
             )
         conclude(ctx, found, time.monotonic() - started_at, as_json=as_json)

@@ -24,15 +24,28 @@ from velodrome.types import Goal
 @click.command()
 @study_and_trial
 @click.option("--top", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="The best N trials.")
+@click.option("--architecture", is_flag=True, help="Draw the net of the trial, or of the best one.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Draw it into a file.")
+@click.option("--python", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write it as a Python file that needs only torch.")
 @store_option
 @json_option
-def show(study: str, trial: str | None, top: int, store: Path, as_json: bool) -> None:
+def show(
+    study: str, trial: str | None, top: int, architecture: bool, svg: Path | None, python: Path | None, store: Path,
+    as_json: bool,
+) -> None:
     """Show a study, or one of its trials.
 
     Of a study: its settings, its space, its counts, what velo chose by itself, and its best trials. Of a trial: its
-    parameters, metrics, reports, its checkpoints and what was decided about it.
+    parameters, metrics, reports, its checkpoints and what was decided about it. With --architecture, --svg or --python:
+    its net.
     """
     name, chosen = split_target(study, trial)
+    if architecture or svg or python:
+        from velodrome.cli.architecture import show_architecture
+
+        show_architecture(name, chosen, store, as_json=as_json, svg=svg, python=python)
+        return
     with Reader(store) as reader:
         row = reader.study(name)
         best: list[TrialResult] = []
@@ -61,7 +74,7 @@ def _study(reader: Reader, row: StudyRow, best: list[TrialResult]) -> dict[str, 
 
 
 def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
-    found = reader.trial(row.id, chosen)
+    found, decisions = reader.trial(row.id, chosen), reader.decisions(row.id, chosen)
     _, reports = reader.query(
         "select name, count(*), min(value), max(value), max(step), (select l.value from metrics l "
         "where l.trial_id = m.trial_id and l.name = m.name order by l.step desc limit 1) "
@@ -70,10 +83,11 @@ def _trial(reader: Reader, row: StudyRow, chosen: int) -> dict[str, Any]:
     names = ("name", "reports", "lowest", "highest", "last_step", "last")
     return {
         "study": row.name, "goal": row.goal, **as_data(TrialResult.of(found, reader.params(found.id))),
+        "group": next((d.reason for d in reversed(decisions) if (d.by, d.action) == ("fusion", "group")), None),
         "created_at": found.created_at, "started_at": found.started_at, "finished_at": found.finished_at,
         "reports": [dict(zip(names, report, strict=True)) for report in reports],
         "decisions": [
-            {"at": d.at, "by": d.by, "action": d.action, "reason": d.reason} for d in reader.decisions(row.id, chosen)
+            {"at": d.at, "by": d.by, "action": d.action, "reason": d.reason} for d in decisions
         ],
         "checkpoints": [
             {"step": c.step, "size_bytes": c.size_bytes, "created_at": c.created_at, "path": c.path}
@@ -152,6 +166,7 @@ def _show_trial(data: dict[str, Any]) -> None:
         ("study", data["study"]), ("trial", data["number"]), ("state", data["state"]), ("reason", data["reason"]),
         ("failure", f"{failure['kind']}: {failure['message']}" if failure else None),
         ("attempt", data["attempt"]), ("worker", data["worker"]), ("device", data["device"]),
+        ("group", data["group"]),
         ("seed", str(data["seed"])),
         ("created", _time(data["created_at"])), ("started", _time(data["started_at"])),
         ("finished", _time(data["finished_at"])),

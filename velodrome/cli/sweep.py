@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from velodrome.cli.options import complete_words, hung_option, json_option, priority_option, run_options, store_option
+from velodrome.cli.options import (
+    complete_words,
+    fuse_option,
+    hung_option,
+    json_option,
+    priority_option,
+    run_options,
+    store_option,
+)
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.cli.train import setting_option
@@ -40,6 +48,7 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--env", metavar="ID", help="Sweep an algorithm of reinforcement learning: the environment to train in.")
 @click.option("--steps", type=int, default=100_000, show_default=True, metavar="N",
               help="With --env: environment steps of each trial.")
+@fuse_option
 @hung_option
 @setting_option
 @priority_option
@@ -49,12 +58,13 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.pass_context
 def sweep(
     ctx: click.Context, /, objective: str, store: Path, as_json: bool, executor: str | None, address: str | None,
-    timeout: float | None, quiet: bool, env: str | None, steps: int, given: tuple[str, ...], **settings: Any,
+    timeout: float | None, quiet: bool, env: str | None, steps: int, given: tuple[str, ...], fuse: str | None,
+    **settings: Any,
 ) -> None:
     """Run a new study: search the hyperparameters of an objective.
 
-    FILE is a Python file with the objective in it, `def train(trial)`; NAME says which where there are several.
-    MODULE:NAME works as well. At the end the best trial is printed: its number, value and parameters.
+    FILE is a Python file with the objective in it, `def train(trial)` or a training job; NAME says which where there
+    are several. MODULE:NAME works as well. At the end the best trial is printed: its number, value and parameters.
 
     With --env, FILE is an algorithm (ppo): its settings are searched, but for those that -p fixes. Where a -p gives
     several values (lr=1e-4..1e-2:log, epochs=4..16, 'activation=tanh|relu'), those alone are searched.
@@ -71,7 +81,7 @@ def sweep(
     with prints_to_stderr():
         study = api.sweep(
             objective, store=store, executor=executor or "process", address=address or "", timeout_s=timeout,
-            progress=not quiet, **settings,
+            fuse=fuse or "auto", progress=not quiet, **settings,
         )
     conclude(ctx, study, time.monotonic() - started_at, as_json=as_json)
 

@@ -16,9 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.contracts.executor_contract import PATIENCE_S, ExecutorContract, Running
+from tests.contracts.executor_contract import PATIENCE_S, Running
+from tests.contracts.queueing_contract import QueueingContract
 from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
+from velodrome.trials import preemption
 from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Preempted, Reported, Returned
 from velodrome.trials.executor import Executor
 from velodrome.trials.objective import ObjectiveSource
@@ -55,7 +57,13 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-class TestProcessExecutor(ExecutorContract):
+@pytest.fixture
+def _quick_to_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL comes soon after SIGTERM."""
+    monkeypatch.setattr(preemption, "KILL_AFTER_S", 0.3)
+
+
+class TestProcessExecutor(QueueingContract):
     def make(self, source: ObjectiveSource, *, workers: int = 1, prefetch: int = 8, **options: Any) -> Executor:
         return ProcessExecutor(source, [Slot(i, **options) for i in range(workers)], prefetch=prefetch)
 
@@ -99,27 +107,6 @@ class TestProcessExecutor(ExecutorContract):
         with self.running(tmp_path, body) as running:
             running.launch(0)
             running.until(lambda: len(running.host.events) == 3)
-
-    def test_short_trials_are_fetched_ahead(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "return 1.0") as running:
-            assert running.executor.room() <= 1
-            running.run(0)
-            running.run(1)
-            assert running.executor.room() > 1
-        with self.running(tmp_path, "return 1.0", prefetch=1) as running:
-            running.run(0)
-            running.run(1)
-            assert running.executor.room() == 1
-
-    def test_what_waits_behind_a_long_trial_is_given_back(self, tmp_path: Path) -> None:
-        body = "import time\nif trial.number == 2: time.sleep(600)\nreturn 1.0"
-        with self.running(tmp_path, body) as running:
-            running.run(0)
-            running.run(1)
-            for number in (2, 3, 4):
-                running.launch(number)
-            running.until(lambda: len(running.host.events) == 4)
-            assert running.host.events[2:] == [GivenBack(3, ran=False), GivenBack(4, ran=False)]
 
     # --- output
 
@@ -171,6 +158,53 @@ class TestProcessExecutor(ExecutorContract):
         with self.running(tmp_path, "import os\nprint('before')\nos.kill(os.getpid(), 9)") as running:
             running.run(0)
             assert running.host.printed(0) == "before\n"
+
+    # --- GPUs, with a stand-in for torch
+
+    def test_what_a_trial_needs_of_a_gpu_is_known_after_a_few_reports_and_too_small_a_part_is_no_failure(
+        self, tmp_path: Path
+    ) -> None:
+        body = """
+            import sys, time, types
+            if "torch" not in sys.modules:
+                cuda = types.SimpleNamespace(
+                    is_initialized=lambda: True, is_available=lambda: True, device_count=lambda: 1,
+                    max_memory_reserved=lambda device: 3 << 30, empty_cache=lambda: None,
+                    get_device_properties=lambda device: types.SimpleNamespace(total_memory=16 << 30))
+                sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, manual_seed=lambda seed: None)
+            if trial.number == 1:
+                raise RuntimeError("CUDA out of memory")
+            for step in range(4):
+                trial.report(step, score=0)
+            while not trial.should_stop:
+                time.sleep(0.01)
+            return 1.0
+        """
+        part = {"device": "cuda", "label": "cuda:0", "gpu_memory_part": 0.25, "may_grow": True}
+        with self.running(tmp_path, body, **part) as running:  # type: ignore[arg-type]  # a slot's fields
+            running.launch(0)
+            running.until(lambda: running.executor.gpu_peak_bytes > 0)
+            assert running.executor.gpu_peak_bytes == (3 << 30) + (512 << 20), "while it runs"
+            running.executor.stop(0, "enough")
+            running.until(lambda: any(isinstance(e, Returned) for e in running.host.of(0)))
+            preempted = running.run(1)
+            assert isinstance(preempted, Preempted)
+            assert "its part of the GPU, 4 GiB, was too small" in preempted.reason
+            assert running.executor.gpu_peak_bytes == 8 << 30
+
+    def test_a_slot_that_changes_gets_its_worker_when_the_one_before_is_gone(self, tmp_path: Path) -> None:
+        body = "import os, time\ntrial.report(0, score=os.getpid())\nwhile not trial.should_stop: time.sleep(0.01)"
+        with self.running(tmp_path, body) as running:
+            executor = running.executor
+            assert isinstance(executor, ProcessExecutor)
+            running.launch(0)
+            running.until(lambda: bool(running.host.of(0)))
+            executor.resize([Slot(0, threads=2), Slot(1)], "more room", 1e9, 30.0)
+            running.until(lambda: executor.room() == 1)
+            assert [(slot.index, slot.threads) for slot in executor.held()] == [(0, 1), (1, 1)]
+            executor.stop(0, "enough")
+            running.until(lambda: executor.room() == 2)
+            assert sorted((slot.index, slot.threads) for slot in executor.held()) == [(0, 2), (1, 1)]
 
     # --- deaths
 
@@ -262,6 +296,7 @@ class TestProcessExecutor(ExecutorContract):
 
     # --- places that come and go
 
+    @pytest.mark.usefixtures("_quick_to_kill")
     def test_a_preempted_trial_that_pays_no_heed_is_ended_with_its_group(self, tmp_path: Path) -> None:
         body = """
             import signal, subprocess, time
@@ -299,6 +334,7 @@ class TestProcessExecutor(ExecutorContract):
             assert isinstance(running.host.events[1], Checkpointed)
             assert running.host.ending(0) == Preempted(0, "bob has come")
 
+    @pytest.mark.usefixtures("_quick_to_kill")
     def test_a_stopped_worker_is_preempted_as_well(self, tmp_path: Path) -> None:
         with self.running(tmp_path, SLEEP) as running:
             running.launch(0)
@@ -318,7 +354,7 @@ class TestProcessExecutor(ExecutorContract):
             assert executor.held() == slots
             running.launch(9)
             running.until(lambda: bool(running.host.of(9)))
-            [busy] = [w.slot for w in executor._workers.values() if w.jobs]
+            [busy] = [w.slot for w in executor._workers if w.jobs]
             executor.resize([], "bob has come", 60.0, 60.0)
             running.until(lambda: executor.held() == [busy])
             assert executor.room() == 0, "the idle ones are gone, the busy one takes nothing more"

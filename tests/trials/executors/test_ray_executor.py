@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.contracts.executor_contract import ExecutorContract
+from tests.contracts.queueing_contract import QueueingContract
 from tests.support.campaign import family, rows, start, wait_for, wait_until_gone
 from velodrome.resources.ray_plan import plan_ray
 from velodrome.resources.request import ResourceRequest
-from velodrome.trials.events import Failed, GivenBack, Lost, Reported, Returned
+from velodrome.trials.events import Failed, Lost, Reported, Returned
 from velodrome.trials.executor import Executor
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.ray_cluster import RayCluster
@@ -36,7 +36,7 @@ def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ray")
-class TestRayExecutor(ExecutorContract):
+class TestRayExecutor(QueueingContract):
     def make(self, source: ObjectiveSource, *, workers: int = 1, prefetch: int = 8, **options: Any) -> Executor:
         cluster = RayCluster("")
         request = ResourceRequest.parse(options.get("resources", ""))
@@ -69,28 +69,6 @@ class TestRayExecutor(ExecutorContract):
         assert text.startswith("x" * 1023)
         assert text.endswith("x\nend\n")
         assert len(text) < 3 << 20
-
-    def test_short_trials_are_sent_ahead(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "return 1.0") as running:
-            assert running.executor.room() <= 1
-            running.run(0)
-            running.run(1)
-            running.until(lambda: running.executor.room() > 1)
-        with self.running(tmp_path, "return 1.0", prefetch=1) as running:
-            running.run(0)
-            running.run(1)
-            assert running.executor.room() == 1
-
-    def test_what_waits_behind_a_long_trial_is_given_back(self, tmp_path: Path) -> None:
-        body = "import time\nif trial.number == 2: time.sleep(600)\nreturn 1.0"
-        with self.running(tmp_path, body) as running:
-            running.run(0)
-            running.run(1)
-            running.until(lambda: running.executor.room() >= 3)
-            for number in (2, 3, 4):
-                running.launch(number)
-            running.until(lambda: bool(running.host.of(3) and running.host.of(4)))
-            assert running.host.events[-2:] == [GivenBack(3, ran=False), GivenBack(4, ran=False)]
 
     def test_a_crash_of_the_trial_is_the_trials_and_the_actor_goes_on(self, tmp_path: Path) -> None:
         body = "import os\nif trial.number == 0:\n    os._exit(7)\nreturn 1.0"

@@ -1,0 +1,114 @@
+"""A study over architectures, from its first trial to the file that stands alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import velodrome as velo
+from velodrome.cli.main import cli
+from velodrome.errors import UsageError
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "architecture.py"
+PARETO = """
+import velodrome as velo
+
+SPACE = velo.Space(net=velo.Net((4,), velo.Repeat(velo.Block("dense", width=velo.Int(2, 32)), times=velo.Int(1, 3))))
+
+@velo.objective(SPACE, goal="maximize accuracy, minimize params")
+def train(trial):
+    total = SPACE.graph(trial.params).total()
+    return {"accuracy": total.params / (total.params + 50), "params": total.params, "flops": total.flops}
+"""
+
+
+def module_of(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    return module_of(EXAMPLE)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> velo.Study:
+    """A small search on digits."""
+    return velo.sweep(
+        str(EXAMPLE), trials=8, executor="inline", sampler="predictor:start=4,candidates=50", seed=1,
+        store=tmp_path_factory.mktemp("digits") / "velodrome.db", progress=False,
+    )
+
+
+def test_the_winner_is_better_than_a_net_written_by_hand(digits: velo.Study, example: Any) -> None:
+    torch.manual_seed(0)
+    by_hand = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    accuracy = max(example.fit(by_hand, lr, example.digits("cpu")) for lr in (0.003, 0.01))
+    assert digits.best.metrics["accuracy"] > accuracy
+    assert all(trial.metrics["params"] < 20000 for trial in digits.trials)
+
+
+def test_the_best_trial_builds_with_its_weights(digits: velo.Study, example: Any, tmp_path: Path) -> None:
+    net = digits.best.build().eval()
+    _, _, x, y = example.digits("cpu")
+    assert (net(x).argmax(1) == y).double().mean().item() == digits.best.value
+    assert sum(p.numel() for p in net.parameters()) == digits.best.metrics["params"]
+    other = next(trial for trial in digits.trials if trial.number != digits.best.number)
+    with pytest.raises(velo.VeloError, match="has no checkpoint"):
+        other.build()
+    assert other.build(weights=False)(x).shape == (len(x), 10)
+
+
+def run(*args: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(cli, args, prog_name="velo")
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_show_draws_and_exports(digits: velo.Study, tmp_path: Path) -> None:
+    store, svg, python = str(digits.store), tmp_path / "net.svg", tmp_path / "net.py"
+    text = run("show", digits.name, "--architecture", "--store", store).stdout
+    assert text.startswith(f"net of trial {digits.best.number}: {digits.best.metrics['params']:,.0f} parameters")
+    assert "net.stem" in text
+    data = json.loads(run("show", digits.name, "3", "--architecture", "--json", "--store", store).stdout)
+    assert data["nets"]["net"][0] == {"node": "input", "op": "input", "settings": {}, "reads": [],
+                                      "shape": [1, 8, 8], "params": 0, "flops": 0}
+    run("show", digits.name, "--svg", str(svg), "--python", str(python), "--store", store)
+    assert svg.read_text().startswith("<svg")
+    net = module_of(python).Net()
+    net.load_state_dict(digits.best.build().state_dict())
+
+
+def test_a_front_of_accuracy_and_size(tmp_path: Path) -> None:
+    (tmp_path / "pareto.py").write_text(PARETO)
+    store = tmp_path / "velodrome.db"
+    study = velo.sweep(str(tmp_path / "pareto.py"), trials=12, executor="inline", sampler="evolution:population=5",
+                       seed=0, store=store, progress=False)
+    assert len(study.front) == len(study.trials), "more parameters are always better here, and always cost more"
+    volume = study.hypervolume(accuracy=0.0, params=4000)
+    assert 0 < volume < 4000
+    assert volume >= study.hypervolume(accuracy=0.1, params=3000)
+    with pytest.raises(UsageError, match="each of the goal's metrics"):
+        study.hypervolume(accuracy=0.0)
+    data = json.loads(run("best", study.name, "--json", "--store", str(store)).stdout)
+    assert data["hypervolume"] == study.hypervolume()
+    assert "hypervolume" in run("best", study.name, "--store", str(store)).stderr
+
+
+def test_a_study_without_a_net_has_no_architecture(tmp_path: Path) -> None:
+    store = tmp_path / "velodrome.db"
+    velo.sweep(lambda trial: trial.params["x"], velo.Space(x=velo.Float(0, 1)), trials=1, executor="inline",
+               name="plain", store=store, progress=False)
+    assert "searches no architecture" in run("show", "plain", "--architecture", "--store", str(store), status=2).stderr
