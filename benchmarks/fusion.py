@@ -8,7 +8,7 @@ What counts is model-steps per second: optimiser steps of all models, by the tim
 ``torch.optim``'s Adam, as it comes and with ``fused=True``, in one process or in several that train a model each; a
 model takes one thread. Fused are K models in one process, or K/n in each of n. All ways take turns, some rounds long,
 so that what else the machine does touches all of them; the figures are medians over the rounds, and so is the ratio to
-the best alternative of the same round.
+the best alternative of the same round. ``auto`` is what the probe of a sweep chooses, and how that compares.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from torch import Tensor, nn
 import velodrome as velo
 from velodrome.trials.fused.fused import Fused
 from velodrome.trials.fused.member import Member
+from velodrome.trials.fused.probe import probe
 from velodrome.trials.training_job import Batch
 
 SIZES = (1, 8, 32, 128)
 
 
 class Benchmark(velo.TrainingJob):
-    """Ten classes of random samples, as many as scikit-learn's digits."""
+    """Ten classes of random samples, about as many as scikit-learn's digits, in whole batches."""
 
     epochs = 1_000_000
     shape: tuple[int, ...] = (64,)
-    samples = 1437
+    samples = 1408
     batch = 32
 
     def data(self) -> velo.Data:
@@ -134,7 +135,7 @@ def main() -> None:
     with Pool(args.processes, args.device, args.seconds) as pool:
         print("Model-steps per second; ratio: the best fused to the best alternative with as many models\n")
         print(f"| model | K | one process | {args.processes} processes | with fused Adam | fused, one process "
-              f"| fused, {args.processes} processes | ratio |\n|---|---|---|---|---|---|---|---|")
+              f"| fused, {args.processes} processes | ratio | auto |\n|---|---|---|---|---|---|---|---|---|")
         for name in names:
             for line in lines(name, pool, sizes, args.rounds):
                 print(line, flush=True)
@@ -153,6 +154,7 @@ def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
             ways[size, num] = num, ("fused", name, size // num)
     for processes, command in ways.values():
         pool.run(processes, command, warm_up=True)
+    fuses = {size: pool.run(1, ("probe", name, (size, num))) > 0 for size in sizes}
     found: dict[Any, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, (processes, command) in ways.items():
@@ -163,9 +165,12 @@ def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
         others = ["one"] if size < num else ["one", "default", "pool"]
         ours = [way for way in ((size, 1), (size, num)) if way in found]
         ratios = [max(found[way][i] for way in ours) / max(found[way][i] for way in others) for i in range(rounds)]
+        auto = ours[-1] if fuses[size] else others[-1]
+        chosen = [found[auto][i] / max(found[way][i] for way in others) for i in range(rounds)]
         cells = [_text(found, way) if way in others or way in ours else ""
                  for way in ("one", "default", "pool", (size, 1), (size, num))]
-        table.append(f"| {name} | {size} | {' | '.join(cells)} | {statistics.median(ratios):.2f} |")
+        table.append(f"| {name} | {size} | {' | '.join(cells)} | {statistics.median(ratios):.2f} "
+                     f"| {'fused' if fuses[size] else 'alone'} {statistics.median(chosen):.2f} |")
     return table
 
 
@@ -218,28 +223,36 @@ def serve(link: Connection, device: str, seconds: float) -> None:
             kept.clear()
             link.send(0.0)
             continue
+        if command[0] == "probe":
+            job, (size, processes) = JOBS[command[1]](), command[2]
+            link.send(float(probe(job, members(size), num_processes=processes, device=device, budget_s=1.0).is_fused))
+            continue
         key = tuple(command)
         if key not in kept:
             kept[key] = (fused if command[0] == "fused" else plain)(JOBS[command[1]](), command[2], device)
         models = command[2] if command[0] == "fused" else 1
-        link.send(0.0 if warm_up and kept[key](50) is None else models * rate(kept[key], seconds, device))
+        link.send(0.0 if warm_up and kept[key](3) is None else models * rate(kept[key], seconds, device))
 
 
 def rate(train: Callable[[int], None], seconds: float, device: str) -> float:
     """Steps per second."""
     num_steps, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
-        train(5)
-        num_steps += 5
-        if device != "cpu":
+        train(1)
+        num_steps += 1
+        if device != "cpu" and num_steps % 10 == 0:
             torch.cuda.synchronize()
     return num_steps / passed
 
 
 def fused(job: Benchmark, size: int, device: str) -> Callable[[int], None]:
     """A group's steps."""
-    group = Fused(job, [Member(k, {"lr": 1e-4 * 1.03**k}, k) for k in range(size)], device)
-    return group.step
+    return Fused(job, members(size), device).step
+
+
+def members(size: int) -> list[Member]:
+    """Members with learning rates of their own."""
+    return [Member(k, {"lr": 1e-4 * 1.03**k}, k) for k in range(size)]
 
 
 def plain(job: Benchmark, is_fused: bool, device: str) -> Callable[[int], None]:

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from velodrome.errors import UsageError
+from velodrome.trials.optimizers import SGD, Adam, AdamW, OptimizerSpec, RMSprop
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from velodrome.search.space import Space
     from velodrome.trials.context import Trial
-    from velodrome.trials.optimizers import OptimizerSpec
 
 Batch = tuple["Tensor", ...]
 """As many tensors as ``Data.train`` has, the first axis being samples."""
@@ -202,6 +202,19 @@ def length_of(job: TrainingJob, params: Mapping[str, Any], num_train: int) -> Le
     steps, every = _natural(job, "steps", job.steps), _natural(job, "report_every", job.report_every)
     every = min(every, steps)
     return Length(batch_size, per_epoch, every, -(-steps // every), "steps")
+
+
+def spec_of(job: TrainingJob, params: Mapping[str, Any]) -> OptimizerSpec:
+    """What a trial descends with.
+
+    Raises:
+        UsageError: If the job gives something else.
+    """
+    spec = job.optimizer(params)
+    if not isinstance(spec, SGD | Adam | AdamW | RMSprop):
+        raise UsageError(f"{type(job).__name__}.optimizer returned none", given=repr(spec)[:80],
+                         allowed="velo.SGD, velo.Adam, velo.AdamW or velo.RMSprop")
+    return spec
 
 
 def check_loss(job: TrainingJob, loss: Any, num_samples: int) -> None:

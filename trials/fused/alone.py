@@ -20,7 +20,7 @@ from velodrome.trials.fused.dropout import Drawn, dropping_by
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.order import Order
 from velodrome.trials.optimizers import SGD, Adam, AdamW, OptimizerSpec, RMSprop, rate_at
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, check_loss, length_of
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, check_loss, length_of, spec_of
 
 
 class Alone:
@@ -40,9 +40,10 @@ class Alone:
         self.data = job.dataset(device, dtype)
         self.length = length_of(job, member.params, self.data.num_train)
         self.model = new_model(job, member, device, dtype)
-        self.spec = job.optimizer(member.params)
+        self.spec = spec_of(job, member.params)
         self.num_steps = 0
         self.source = Drawn(generator_of(member, device))
+        self._dropping = dropping_by(self.source)
         self._optimizer = new_optimizer(self.spec, self.model)
         self._order = order_of(job, member, self.data.num_train, self.length.batch_size)
         self._samples: Tensor | None = None
@@ -88,7 +89,7 @@ class Alone:
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch, ``[]``."""
-        with dropping_by(self.source):
+        with self._dropping:
             loss = self.job.loss(self.model, batch, self.member.params)
         check_loss(self.job, loss, len(batch[0]))
         return loss.mean()
@@ -97,7 +98,7 @@ class Alone:
         """The metrics of the validation data, and the mean loss of the steps since the last report."""
         self.model.eval()
         sums: dict[str, Tensor] = {}
-        with torch.no_grad(), dropping_by(self.source):
+        with torch.no_grad(), self._dropping:
             for start in range(0, self.data.num_validation, EVALUATION_BATCH):
                 batch = tuple(part[start : start + EVALUATION_BATCH] for part in self.data.validation)
                 found = metrics_of(self.job, self.model, batch, self.member.params)
@@ -189,8 +190,6 @@ def new_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
             return kind(parameters, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True, **decay)
         case RMSprop():
             return torch.optim.RMSprop(parameters, alpha=spec.alpha, eps=spec.eps, momentum=spec.momentum, **decay)
-    raise UsageError("The job's optimizer is none", given=type(spec).__name__,
-                     allowed="velo.SGD, velo.Adam, velo.AdamW or velo.RMSprop")
 
 
 def generator_of(member: Member, device: str) -> Generator:

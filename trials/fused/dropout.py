@@ -68,9 +68,10 @@ class dropping_by:  # noqa: N801 - read as: with dropping_by(source)
 
     def __init__(self, source: Source, others: dict[str, Callable[..., Any]] | None = None) -> None:
         self._ours = {**_functions(source), **(others or {})}
-        self._theirs = {name: getattr(F, name) for name in self._ours}
+        self._theirs: dict[str, Any] = {}
 
     def __enter__(self) -> None:
+        self._theirs = {name: getattr(F, name) for name in self._ours}
         vars(F).update(self._ours)
 
     def __exit__(self, *_: object) -> None:

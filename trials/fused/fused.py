@@ -22,7 +22,7 @@ from velodrome.trials.fused.rows import Layout, Shapes, corner, read, stacked, w
 from velodrome.trials.fused.structure import shapes_of
 from velodrome.trials.fused.tape import Program
 from velodrome.trials.optimizers import OptimizerSpec
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of, spec_of
 
 
 @dataclass(slots=True)
@@ -79,6 +79,7 @@ class Fused:
         self.job, self._device, self._dtype = job, device, dtype
         self.data = job.dataset(device, dtype)
         self._recorders: dict[str, Programs] = {}
+        self._trained: tuple[str, ...] = ()
         self._build([self._fresh(member) for member in members])
 
     @property
@@ -182,7 +183,7 @@ class Fused:
         state = MemberState(0, parameters, buffers, {}, generator.get_state(), 0.0, 0)
         length = length_of(self.job, member.params, self.data.num_train)
         order = order_of(self.job, member, self.data.num_train, length.batch_size)
-        row = _Row(member, model, shapes_of(model), self.job.optimizer(member.params), length, order, generator)
+        row = _Row(member, model, shapes_of(model), spec_of(self.job, member.params), length, order, generator)
         return row, state
 
     def _build(self, members: Sequence[tuple[_Row, MemberState]]) -> None:
@@ -193,7 +194,8 @@ class Fused:
         self._metric_programs: dict[int, Callable[..., dict[str, Tensor]]] = {}
         if not rows:
             return
-        self._look_at(rows[0], states[0])
+        if not self._trained:
+            self._look_at(rows[0])
         # The parameters that are trained in one buffer, all else beside it.
         trained = [_only(state.parameters, self._trained) for state in states]
         layout = Layout([{name: tuple(t.shape) for name, t in own.items()} for own in trained])
@@ -236,10 +238,8 @@ class Fused:
             self._recorders = {read: Programs(self.job, row.model, common)}
         return self._recorders[read]
 
-    def _look_at(self, row: _Row, state: MemberState) -> None:
+    def _look_at(self, row: _Row) -> None:
         """Finds out what the loss uses, from one member that stands for all."""
-        if hasattr(self, "_trained"):
-            return
         start, stop = row.order.span(0)
         samples = row.order.epoch(0)[start:stop].to(self._device)
         batch = tuple(part.index_select(0, samples) for part in self.data.train)

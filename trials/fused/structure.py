@@ -33,7 +33,7 @@ def structure_of(model: nn.Module) -> tuple[Any, ...]:
 
 
 def numbers_of(model: nn.Module) -> tuple[Any, ...]:
-    """The shapes of all tensors, the rates of dropout, and the numbers that a user's own modules keep as attributes."""
+    """The rates of dropout, and the numbers that a user's own modules keep as attributes."""
     rates, numbers = [], []
     for name, module in model.named_modules():
         for key, value in _attributes(module):
@@ -41,7 +41,7 @@ def numbers_of(model: nn.Module) -> tuple[Any, ...]:
                 numbers.append((name, key, _setting(value)))
             elif _is_number(value) and key in _RATES:
                 rates.append((name, value))
-    return tuple(shapes_of(model).items()), tuple(rates), tuple(numbers)
+    return tuple(rates), tuple(numbers)
 
 
 def shapes_of(model: nn.Module) -> Shapes:

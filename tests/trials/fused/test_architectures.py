@@ -88,7 +88,7 @@ class Recurring(nn.Module):
 KINDS = ("conv", "linear", "norm", "layer", "drop", "rnn", "pool")
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     plan=st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5)), max_size=4),
     loss=st.sampled_from(["squares", "classes"]), widths=st.lists(st.integers(1, 4), min_size=1, max_size=3),

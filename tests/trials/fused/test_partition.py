@@ -24,10 +24,10 @@ def numbers(job: TrainingJob, **params: Any) -> list[list[int]]:
 
 @pytest.mark.parametrize(("job", "params"), [
     (MLP(), {"drop": [0.1, 0.5], "decay": [0.0, 0.1], "width": [4, 8]}),
-    (MLP(), {"batch_size": [16, 7], "norm": "batch"}),
+    (MLP(), {"batch_size": [16, 25], "norm": "batch"}),
     (MLP(), {"width": [4, 8], "norm": "layer", "activation": "sigmoid"}),
     (Smoothed(), {"smoothing": [0.0, 0.1], "weight": [1.0, 2.0]}),
-    (CNN(), {"width": [2, 4]}),
+    (CNN(), {"width": [4, 6]}),
     (Transformer(), {"drop": [0.2, 0.1]}),
 ])
 def test_what_may_differ(job: TrainingJob, params: dict[str, Any]) -> None:
@@ -37,7 +37,8 @@ def test_what_may_differ(job: TrainingJob, params: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("job", "params"), [
     (MLP(), {"optimizer": ["adam", "sgd"]}),
     (MLP(), {"activation": ["relu", "tanh"]}),
-    (MLP(), {"batch_size": [4, 32]}),
+    (MLP(), {"batch_size": [8, 16]}),
+    (MLP(), {"width": [4, 40]}),
     (Whole(), {"batch_size": [16, 8]}),
     (Transformer(), {"heads": [1, 2]}),
     (Transformer(), {"drop": [0.0, 0.1]}),
@@ -94,7 +95,7 @@ class Stateful(Classes):
 
 
 def test_batch_sizes_are_parted_where_samples_look_at_one_another() -> None:
-    assert numbers(Stateful(), batch_size=[16, 8]) == [[0, 2], [1, 3]]
+    assert numbers(Stateful(), batch_size=[16, 20]) == [[0, 2], [1, 3]]
 
 
 class Branching(Classes):
