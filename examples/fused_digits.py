@@ -16,14 +16,14 @@ class Digits(velo.TrainingJob):
     """A multilayer perceptron on scikit-learn's 8x8 images: 64 pixels in, 10 classes out."""
 
     space = velo.Space(
-        width=velo.Int(16, 64, log=True),
+        width=velo.Int(8, 32, log=True),
         dropout=velo.Float(0.0, 0.5, step=0.05),
-        batch_size=velo.Choice(32, 64, 128),
-        lr=velo.Float(1e-3, 1e-1, log=True),
+        batch_size=velo.Choice(16, 32),
+        lr=velo.Float(3e-4, 2e-2, log=True),
         weight_decay=velo.Float(1e-6, 1e-2, log=True),
     )
     goal = "maximize accuracy"
-    epochs = 15
+    epochs = 10
 
     def data(self):
         """Images and labels: the same split for every trial, scaled by the training images alone."""

@@ -197,8 +197,9 @@ class Trial:
     def wants_checkpoint(self, *, at_end: bool = False) -> bool:
         """Whether a checkpoint of what was just reported is of use, for an objective to which they are dear.
 
-        It is where the trial is to give its place to another, or to pause. With ``at_end``, where the trial would come
-        to its end so, also if its checkpoint would stay in the store, by what it reported last.
+        It is where the trial is to give its place to another, or to pause, and where others might go on from it
+        (``pbt``). With ``at_end``, where the trial would come to its end so, also if its checkpoint would stay in the
+        store, by what it reported last.
         """
         if self.preempted:
             return True

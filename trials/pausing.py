@@ -25,10 +25,12 @@ class Pausing:
     Attributes:
         has_checkpoints: Whether any trial has made a checkpoint.
         has_paused: Whether any trial was ever paused.
+        lends: Whether trials go on from the checkpoints of others.
     """
 
     def __init__(self, scheduler: PausingScheduler, roster: Roster) -> None:
         self.has_checkpoints = self.has_paused = False
+        self.lends = hasattr(scheduler, "explore")
         self._scheduler, self._roster = scheduler, roster
 
     def next(self) -> cmd.Suggest | cmd.Take | cmd.GiveUp | cmd.Conclude | None:

@@ -111,9 +111,15 @@ class TrialTable:
         return trial is not None and may_leave(trial)
 
     def should_save(self, number: int, *, at_end: bool) -> bool:
-        """Whether a checkpoint of what the trial reported last is of use: it is to pause, or ends and would be kept."""
+        """Whether a checkpoint of what the trial reported last is of use.
+
+        Others might go on from it, the trial is to pause, or it ends and the checkpoint would be kept.
+        """
         trial = self.live.get(number)
-        return trial is not None and (bool(trial.pause_reason) or (at_end and self._keeping.would_stay(trial)))
+        if trial is None:
+            return False
+        lends = self._pausing is not None and self._pausing.lends
+        return lends or bool(trial.pause_reason) or (at_end and self._keeping.would_stay(trial))
 
     def handle(self, event: Event) -> list[Command]:
         """Takes an event and returns what is to be done about it, in order.

@@ -36,8 +36,8 @@ from velodrome.types import Failure, FailureClass, Params
 LINES = str(Path(__file__).parents[1] / "support" / "lines.py")
 NUM_EPOCHS = 4
 PARAMS: list[Params] = [
-    {"lr": 0.02, "width": 3, "batch_size": 8}, {"lr": 0.05, "width": 5, "batch_size": 16},
-    {"lr": 0.1, "width": 2, "batch_size": 8},
+    {"lr": 0.02, "width": 6, "batch_size": 8}, {"lr": 0.05, "width": 9, "batch_size": 12},
+    {"lr": 0.1, "width": 7, "batch_size": 8},
 ]
 
 

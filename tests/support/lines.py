@@ -16,7 +16,7 @@ import velodrome as velo
 class Lines(velo.TrainingJob):
     """Parameters: ``lr``, ``width``, ``batch_size``; ``bad`` names the part that raises, where it is not empty."""
 
-    space = velo.Space(lr=velo.Float(0.01, 0.1), width=velo.Int(2, 5), batch_size=velo.Choice(8, 16))
+    space = velo.Space(lr=velo.Float(0.01, 0.1), width=velo.Int(6, 9), batch_size=velo.Choice(8, 12))
     goal = "minimize error"
     epochs = 4
 

@@ -87,6 +87,7 @@ def test_a_pause_takes_effect_at_the_first_checkpoint_of_the_last_reports_step()
     [decide] = report(table, 0, 1, 0.5)
     assert decide.decision == Decision(Action.PAUSE, "rung 1: 0.5 is number 1 of 1, of which none go on so far")
     assert not table.should_pause(0), "there is no checkpoint yet"
+    assert table.should_save(0, at_end=False), "so one is of use"
     save(table, 0, 1)
     assert table.should_pause(0)
     (saved,) = table.handle(ev.Paused(0))

@@ -50,6 +50,16 @@ def test_the_front_of_several_goals(trials: list[tuple[TrialState, int, int, int
     assert kept_after("best", TWO, trials) == {f"{n}/{t[3] - 1}" for n, t in front}
 
 
+@given(_TRIALS, st.sampled_from(["best", "all", "none", "2"]), st.sampled_from([ONE, TWO]))
+def test_what_would_be_kept_is_kept(trials: list[tuple[TrialState, int, int, int]], rule: str, goal: Goal) -> None:
+    retention = Retention(rule, goal)
+    for number, (_, a, b, _) in enumerate(trials):
+        values = tuple(map(float, (a, b)[: len(goal.metrics)]))
+        own, foreseen = saved(number, 1), retention.would_keep(values)
+        dropped = retention.finish(number, TrialState.COMPLETED, values, (own,))
+        assert foreseen == ((number, own) not in dropped)
+
+
 @pytest.mark.parametrize("rule", ["", "-1", "some", "1.5", "²"])
 def test_a_rule_that_is_none(rule: str) -> None:
     with pytest.raises(UsageError, match="best, all, none"):

@@ -248,6 +248,38 @@ def test_of_the_finished_trials_the_best_ones_checkpoint_stays() -> None:
     assert gone == [["0/1"], ["1/1", "0/2"], ["2/1", "2/2"], ["3/1", "3/2"]]
 
 
+def test_a_checkpoint_is_of_use_at_the_end_of_the_best_trial_so_far() -> None:
+    table = a_table()
+    run(table, 0)
+    table.handle(ev.Reported(0, 1, {"accuracy": 0.7}))
+    assert table.should_save(0, at_end=True)
+    assert not table.should_save(0, at_end=False)
+    save_checkpoint(table, 0, 1)
+    table.handle(ev.Returned(0, {"accuracy": 0.7}, 1))
+    for number, value, of_use in ((1, 0.6, False), (2, 0.8, True), (3, 0.3, False)):
+        run(table, number)
+        table.handle(ev.Reported(number, 1, {"accuracy": value}))
+        assert table.should_save(number, at_end=True) == of_use
+    table.handle(ev.Reported(2, 2, {"accuracy": math.nan}))
+    assert not table.should_save(2, at_end=True)
+    assert not table.should_save(0, at_end=True), "it is over"
+
+
+def test_the_user_hears_of_the_first_trial_that_could_not_be_fused() -> None:
+    table = a_table()
+    for number, reason in ((0, "its model looks at values"), (1, "so does this")):
+        run(table, number)
+        table.handle(ev.Noted(number, "fusion", "train alone", reason))
+    assert table.remark == "trial 0 is trained by itself: its model looks at values"
+
+
+def test_a_trial_that_was_given_back_says_why() -> None:
+    table = a_table()
+    run(table, 0)
+    [_, saved] = table.handle(ev.GivenBack(0, True, "2 trials in one model: no memory"))
+    assert (saved.trial.reason, saved.trial.attempt) == ("2 trials in one model: no memory", 1)
+
+
 def test_a_trial_that_was_given_back_unstarted_was_not_attempted() -> None:
     table = a_table()
     run(table, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,11 +45,15 @@ class Alone:
         self.num_steps = 0
         self.source = Drawn(generator_of(member, device))
         self._dropping = dropping_by(self.source)
-        self._optimizer = new_optimizer(self.spec, self.model)
         self._order = order_of(job, member, self.data.num_train, self.length.batch_size)
         self._samples: Tensor | None = None
         self._device = device
         self._loss_sum, self._loss_steps = torch.zeros((), dtype=torch.float64, device=device), 0
+
+    @cached_property
+    def _optimizer(self) -> Optimizer:
+        """Made when it is first needed: the first one of a process loads torch's compiler, which takes seconds."""
+        return new_optimizer(self.spec, self.model)
 
     @property
     def num_reports(self) -> int:

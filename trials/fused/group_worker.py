@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
+from velodrome.clock import Clock, SystemClock
 from velodrome.resources.slots import Slot
 from velodrome.trials import failures, wire
 from velodrome.trials.context import Trial
@@ -38,10 +39,8 @@ from velodrome.trials.worker_link import WorkerLink
 from velodrome.trials.worker_log import WorkerLog
 
 _SAVERS = 8
-_SOME = 4
-"""New trials join when they are one in so many of a whole group,"""
-_PATIENCE = 4
-"""or have waited for so many turns."""
+_JOINS_COST = 2.0
+"""What joining takes, by what is seen of it: the steps after it are slow as well."""
 
 
 class GroupWorker:
@@ -53,15 +52,20 @@ class GroupWorker:
         slot: What this worker may use.
         link: To the study's controller.
         log: Of what is printed; a trial's part is all that was printed while it was here.
+        clock: Times the turns.
     """
 
     def __init__(
-        self, training: TrainingJob, context: StudyContext, slot: Slot, link: WorkerLink, log: WorkerLog
+        self, training: TrainingJob, context: StudyContext, slot: Slot, link: WorkerLink, log: WorkerLog,
+        clock: Clock | None = None,
     ) -> None:
         self._training, self._context, self._slot, self._link, self._log = training, context, slot, link, log
         self._waiting: list[Job] = []
         self._groups: list[Group] = []
-        self._num_groups = self._turns_waited = 0
+        self._num_groups = 0
+        self._clock = clock or SystemClock()
+        self._join_s = self._lost_s = 0.0
+        """How long it took when trials joined others, and how much time free places have cost since then."""
         self._savers = ThreadPoolExecutor(_SAVERS, "velodrome-saver")
 
     def run(self) -> NoReturn:
@@ -72,8 +76,10 @@ class GroupWorker:
     def turn(self) -> None:
         """Takes trials in, waiting where nobody is here, and trains each group up to the next report of one of it."""
         self._take_in()
+        started = self._clock.monotonic()
         for group in list(self._groups):
             self._train(group)
+        self._lost_s += (self._clock.monotonic() - started) * len(self._waiting) / self._context.group_size
         self._link.flush()
 
     # --- in
@@ -81,23 +87,29 @@ class GroupWorker:
     def _take_in(self) -> None:
         """Seats the trials that came, some at a time: a group that grows is laid out anew.
 
-        One that is to be apart waits until nobody is here, and gets it all.
+        So they wait until their free places have cost as much time as their joining will. One that is to be apart waits
+        until nobody is here, and gets it all.
         """
         self._waiting += self._link.new_jobs(wait=not self._groups and not self._waiting)
         apart = [job for job in self._waiting if job.apart][:1]
-        self._turns_waited += bool(self._waiting)
-        is_time = len(self._waiting) * _SOME >= self._context.group_size or self._turns_waited > _PATIENCE
-        if not self._waiting or (self._groups and (apart or not is_time)):
+        if not self._waiting or (self._groups and (apart or self._lost_s < _JOINS_COST * self._join_s)):
             return
         jobs = apart or self._waiting
         self._waiting = [job for job in self._waiting if job not in jobs]
-        self._turns_waited = 0
+        is_first, started = not self._groups, self._clock.monotonic()
+        self._seat(jobs, apart[0].apart if apart else "")
+        self._lost_s = 0.0
+        if not is_first:  # then the data were loaded, and much else was done once
+            self._join_s = self._clock.monotonic() - started
+
+    def _seat(self, jobs: list[Job], apart: str) -> None:
+        """Begins these trials, each in the group that it fits in; with a reason to be apart, by itself."""
         log_start = self._log.size() if self._groups else self._log.begin()
         self._link.tell((wire.BEGUN, tuple(job.number for job in jobs), log_start))
         newcomers = {job.number: new for job in jobs if (new := self._seated(job)) is not None}
         if apart:
             for new in newcomers.values():
-                self._train_alone(new, apart[0].apart)
+                self._train_alone(new, apart)
             return
         examples = {member.number: group for group in self._groups if (member := group.example) is not None}
         running = [seat.member for group in self._groups for n, seat in group.seats.items() if n in examples]
@@ -126,14 +138,11 @@ class GroupWorker:
         return Newcomer(seat, None if kept is None else MemberState.from_dict(kept))
 
     def _partitioned(self, running: Sequence[Member], new: Sequence[Member]) -> list[partition.Group]:
-        """Who of the new can train with whom; one over whom the job's code raises, alone, where it will raise again."""
+        """Who of the new can train with whom; all by themselves where that can't be found out."""
         try:
             return partition.partition(self._training, [*running, *new], self._slot.device) if new else []
         except Exception as error:
-            if len(new) == 1:
-                return [partition.Group(tuple(new), failures.of_exception(error, self._training).message)]
-            half = len(new) // 2
-            return [*self._partitioned(running, new[:half]), *self._partitioned(running, new[half:])]
+            return [partition.Group(tuple(new), failures.of_exception(error, self._training).message)]
 
     def _join(self, group: Group | None, newcomers: list[Newcomer]) -> None:
         """Puts trials into a group, a new one where none is given."""

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import velodrome as velo
+from tests.support.lines import Lines
 from velodrome.errors import ObjectiveError, SpaceError, UsageError
+from velodrome.trials.declaration import describe
 from velodrome.trials.objective import ObjectiveSource, imports_of, load_objective
 
 
@@ -128,3 +130,69 @@ def test_a_packed_function_of_an_importable_module_has_a_reference(tmp_path: Pat
     assert packed.ref == f"{(tmp_path / 'importable.py').resolve()}:train"
     assert packed.load() == (importable.train, packed.ref)
     assert ObjectiveSource.of(lambda trial: 1.0).pack().ref == ""
+
+
+JOB = """
+import velodrome as velo
+from tests.support.lines import Lines
+class {name}({base}):
+    space = velo.Space(x=velo.Float(0, 1))
+    goal = "maximize score"
+    def data(self): pass
+    def model(self, params): pass
+    def loss(self, model, batch, params): pass
+    def {optimizer}(self, params): pass
+"""
+
+
+def job(name: str = "Mine", base: str = "velo.TrainingJob", optimizer: str = "optimizer") -> str:
+    return JOB.format(name=name, base=base, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    (job(), ""), (job() + "def train(trial): pass\n", ""), (job() + job("Other"), ":Mine"),
+    (job("Base") + job("Mine", "Base"), ""), ("from velodrome import TrainingJob\n" + job(), ""),
+])
+def test_a_class_of_training_jobs_is_found_and_made(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "some_file.py").write_text(text)
+    function, ref = load_objective("some_file.py" + name, str(tmp_path))
+    info = describe(function, ref)
+    assert (info.name, info.goal, info.fuses) == ("Mine", "maximize score", True)
+    assert ref == f"{(tmp_path / 'some_file.py').resolve()}:Mine"
+    assert info.file == str((tmp_path / "some_file.py").resolve())
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (job() + job("Other"), ["Several", "Mine, Other"]),
+    (job(optimizer="optimiser"), ["'Mine' is not complete", "no optimizer", "Did you mean 'optimiser'?"]),
+    (job() + "    def __init__(self, size): pass\n", ["'Mine' can't be made", "size", "velo.sweep(Mine(...))"]),
+])
+def test_a_training_job_that_will_not_do(tmp_path: Path, text: str, words: list[str]) -> None:
+    (tmp_path / "some_file.py").write_text(text)
+    with pytest.raises(ObjectiveError) as caught:
+        load_objective("some_file.py", str(tmp_path))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_job_with_a_wrong_goal_or_space_says_so() -> None:
+    class Wrong(Lines):
+        goal = "bigger error"
+
+    with pytest.raises(UsageError, match="goal is not understood"):
+        describe(Wrong(), "")
+    Wrong.goal, Wrong.space = "minimize error", {"lr": 1}  # type: ignore[assignment]  # wrong on purpose
+    with pytest.raises(SpaceError, match="not a search space"):
+        describe(Wrong(), "")
+
+
+def test_a_job_that_holds_nothing_travels_as_its_class_and_never_with_its_data() -> None:
+    made = Lines()
+    made.dataset()
+    source = ObjectiveSource.of(made)
+    assert source.objective is Lines
+    again, ref = source.pack().load()
+    assert ref.endswith("lines:Lines")
+    assert isinstance(again, Lines)
+    made.scale = 3  # type: ignore[attr-defined]  # a setting of the user's
+    assert ObjectiveSource.of(made).objective is made
+    assert set(made.__getstate__()) == {"scale"}

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.contracts.job_contract import JobContract
 from tests.contracts.queueing_contract import QueueingContract
 from tests.support.campaign import family, rows, start, wait_for, wait_until_gone
 from velodrome.resources.ray_plan import plan_ray
@@ -32,6 +33,15 @@ def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         cluster = RayCluster("", cpus=4)
         yield
         cluster.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+class TestTrainingJobs(JobContract):
+    @classmethod
+    def make(cls, source: ObjectiveSource) -> Executor:
+        cluster = RayCluster("")
+        return RayExecutor(source, cluster, plan_ray(cluster.nodes(), ResourceRequest.parse(""), 1), prefetch=1)
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.contracts.executor_contract import Running
 from tests.contracts.job_contract import PARAMS, JobContract, alone, assert_same, reports
 from velodrome.resources.slots import Slot
@@ -21,6 +23,7 @@ class TestInline(JobContract):
         return InlineExecutor(source, Slot(0))
 
 
+@pytest.mark.slow
 class TestOneByOne(JobContract):
     @classmethod
     def make(cls, source: ObjectiveSource) -> Executor:
@@ -57,3 +60,10 @@ class TestTogether(JobContract):
         assert endings[1].failure["message"] == "ended its own process with exit status 7"
         reasons = [e.reason for e in running.host.events if isinstance(e, Noted) and e.action == "train alone"]
         assert any("exit status 7" in reason for reason in reasons)
+
+    def test_what_is_printed_is_in_the_log_of_each(self, running: Running) -> None:
+        self.run(running, {90: {**PARAMS[0], "print": "from ninety"}, 91: PARAMS[1]})
+        assert "from ninety" in running.host.printed(90)
+        assert "from ninety" in running.host.printed(91)
+        self.run(running, {92: PARAMS[0]})
+        assert [n for n, *_ in running.host.outputs if n == 92] == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.lines import Lines
-from velodrome.errors import SpaceError
+from velodrome.clock import FakeClock
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
 from velodrome.trials.executor import Job, StudyContext
@@ -20,6 +20,8 @@ from velodrome.trials.wire import Message
 
 PARAMS = {"lr": 0.05, "width": 2, "batch_size": 8}
 NUM_EPOCHS = 3
+JOIN_S = 0.25
+CLOCK = FakeClock()
 
 
 class Engine:
@@ -35,9 +37,11 @@ class Engine:
 
     def extend(self, members: Sequence[tuple[Member, MemberState | None]]) -> None:
         self.epochs |= {member.number: 0 for member, _ in members}
+        CLOCK.advance(JOIN_S)
 
     def advance(self) -> list[tuple[int, int]]:
         self.turn += 1
+        CLOCK.advance(1.0)
         Engine.fails(list(self.epochs), self.turn)
         for number in self.epochs:
             self.epochs[number] += 1
@@ -130,7 +134,7 @@ class Crew:
     def __init__(self, tmp_path: Path, size: int = 8) -> None:
         self.link = ScriptedLink()
         context = StudyContext("s", ("error",), False, "", str(tmp_path), "files/s", False, size)
-        self.worker = GroupWorker(Lines(), context, Slot(0), self.link, SilentLog())  # type: ignore[arg-type]  # fakes
+        self.worker = GroupWorker(Lines(), context, Slot(0), self.link, SilentLog(), CLOCK)  # type: ignore[arg-type]
 
     def turns(self, *batches: Sequence[int | Job]) -> None:
         """One turn for each batch of jobs, which come before it."""
@@ -174,14 +178,21 @@ def test_only_those_at_their_end_are_asked_about_where_no_scheduler_watches(crew
     assert crew.link.of("foreseen") == [((),), ((),), (((0, True), (1, True)),)]
 
 
-def test_few_newcomers_wait_some_turns_and_many_join_at_once(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newcomers_wait_until_their_places_have_cost_what_joining_costs(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn takes a second, joining a quarter, and as much again: one of eight places may be free for four turns."""
     monkeypatch.setattr(Engine, "is_done", lambda self, number: False)
-    crew.turns([0, 1, 2, 3, 4], [5], [], [], [])
+    crew.turns([0, 1, 2], [3])
+    assert len(crew.link.groups()) == 4, "the first to join: nothing is known of what it takes"
+    crew.turns([4], [], [], [])
+    assert len(crew.link.groups()) == 4
+    crew.turns([])
+    assert crew.link.groups()[4:] == [(4, "worker-0 group 1")]
+    crew.turns([5, 6], [])
     assert len(crew.link.groups()) == 5
     crew.turns([])
-    assert crew.link.groups()[5:] == [(5, "worker-0 group 1")]
-    crew.turns([6, 7])
-    assert crew.link.groups()[6:] == [(6, "worker-0 group 1"), (7, "worker-0 group 1")]
+    assert crew.link.groups()[5:] == [(5, "worker-0 group 1"), (6, "worker-0 group 1")]
     assert len(Engine.made) == 1
 
 
@@ -227,19 +238,13 @@ def test_one_that_is_to_be_apart_waits_and_gets_it_all(crew: Crew) -> None:
     assert crew.link.of(wire.BEGUN)[-1][0] == (2, 3)
 
 
-def test_one_over_whom_the_partition_raises_does_not_part_the_others(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def touchy(_job: object, members: Sequence[Member], _device: str) -> list[partition.Group]:
-        if any(member.number == 2 for member in members):
-            raise SpaceError("trial 2 is odd")
-        return [partition.Group(tuple(members))]
+def test_where_the_partition_fails_each_trains_by_itself(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(*_: object) -> list[partition.Group]:
+        raise RuntimeError("what is this")
 
-    monkeypatch.setattr(partition, "partition", touchy)
-    crew.turns([0, 1, 2, 3, 4])
-    assert [number for number, *_ in crew.link.of(wire.NOTED)] == [0, 1, 2, 3, 4]
-    actions = {number: action for number, _, action, _ in crew.link.of(wire.NOTED)}
-    assert actions == {0: "group", 1: "group", 2: "train alone", 3: "group", 4: "group"}
+    monkeypatch.setattr(partition, "partition", odd)
+    crew.turns([0, 1])
+    assert [message[2:] for message in crew.link.of(wire.NOTED)] == [("train alone", "RuntimeError: what is this")] * 2
 
 
 def test_rows_are_freed_when_a_quarter_is_empty(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
