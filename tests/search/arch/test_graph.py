@@ -40,7 +40,7 @@ def is_isomorphic(one: Graph, two: Graph) -> bool:
                                  node_match=lambda a, b: a["op"] == b["op"]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(OPS), min_size=6, max_size=6), st.lists(st.sampled_from(OPS), min_size=6, max_size=6))
 def test_the_key_is_that_of_the_structure(one: list[str], two: list[str]) -> None:
     assert (cell(*one).key() == cell(*two).key()) == is_isomorphic(cell(*one), cell(*two))
@@ -49,11 +49,11 @@ def test_the_key_is_that_of_the_structure(one: list[str], two: list[str]) -> Non
 def test_cells_of_one_key_are_isomorphic() -> None:
     rng = np.random.default_rng(0)
     groups: dict[str, list[Graph]] = {}
-    for _ in range(1500):
+    for _ in range(900):
         graph = CELLS.graph(CELLS.sample(rng))
         groups.setdefault(graph.key(), []).append(graph)
     pairs = [(group[0], other) for group in groups.values() for other in group[1:3]]
-    assert len(pairs) > 150
+    assert len(pairs) > 80
     assert all(is_isomorphic(one, two) for one, two in pairs)
 
 

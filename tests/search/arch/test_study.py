@@ -47,7 +47,7 @@ def example() -> Any:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> velo.Study:
     """A small search on digits."""
     return velo.sweep(
-        str(EXAMPLE), trials=8, executor="inline", sampler="predictor:start=4,candidates=50", seed=1,
+        str(EXAMPLE), trials=6, executor="inline", sampler="predictor:start=3,candidates=30", seed=1,
         store=tmp_path_factory.mktemp("digits") / "velodrome.db", progress=False,
     )
 
