@@ -5,14 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import velodrome as velo
 from tests.contracts.sampler_contract import SPACES, SamplerContract
 from tests.search.arch.nets import CELL
 from velodrome.errors import UsageError
 from velodrome.pareto import hypervolume
+from velodrome.search.arch.encoding import encode, paths
 from velodrome.search.arch.evolution import EvolutionSampler
 from velodrome.search.arch.local_search import LocalSearchSampler
+from velodrome.search.arch.predictor import Predictor
 from velodrome.search.arch.predictor_sampler import PredictorSampler
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler
@@ -52,11 +55,6 @@ class TestLocalSearch(ArchitectureContract):
 class TestPredictor(ArchitectureContract):
     def make(self) -> Sampler:
         return PredictorSampler(start=4, candidates=8)
-
-
-class TestPredictorByPaths(ArchitectureContract):
-    def make(self) -> Sampler:
-        return PredictorSampler(start=4, candidates=8, encoding="paths")
 
 
 def value_of(params: Params) -> float:
@@ -124,6 +122,27 @@ def test_several_goals(name: str) -> None:
 def test_options_that_make_no_sense(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_sampler(text, seed=0)
+
+
+@pytest.mark.parametrize("encoding", ["structure", "paths", "adjacency"])
+def test_the_predictor_is_right_about_a_simple_rule(encoding: str) -> None:
+    """After 60 cells it ranks others by their number of convolutions that count."""
+    space, rng = Space(net=CELL), np.random.default_rng(0)
+
+    def size(params: Params) -> float:
+        return float(space.graph(params).total().params)
+
+    seen, others = ([space.sample(rng) for _ in range(60)] for _ in range(2))
+    model = Predictor([encode(space, params, encoding) for params in seen], [size(params) for params in seen])
+    belief = model.predict([encode(space, params, encoding) for params in others])
+    assert spearmanr(belief.mean, [size(params) for params in others])[0] > 0.7
+    assert (belief.deviation > 0).all()
+
+
+def test_paths_are_the_ways_through_a_net() -> None:
+    space = Space(net=velo.Net((4, 4, 4), velo.Cell("zero", "skip", "conv1x1", "conv3x3", nodes=2)))
+    graph = space.graph({"net.0.0-1": "conv1x1", "net.0.0-2": "skip", "net.0.1-2": "conv3x3"}).simplified()
+    assert dict(paths(graph)) == {(): 1, ("conv1x1", "conv3x3"): 1}
 
 
 def test_evolution_forgets_the_old() -> None:
