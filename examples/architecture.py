@@ -14,14 +14,14 @@ from torch import nn
 import velodrome as velo
 
 EPOCHS = 6
-BATCH_SIZE = 64
+BATCH_SIZE = 128
 
 CELL = velo.Cell("skip", "conv1x1", "conv3x3", "sep3x3", nodes=2)
 SPACE = velo.Space(
-    lr=velo.Float(5e-3, 5e-2, log=True),
+    lr=velo.Float(1e-2, 1e-1, log=True),
     net=velo.Net(
         (1, 8, 8),
-        stem=velo.Block("conv", width=velo.Choice(8, 16, 24)),
+        stem=velo.Block("conv", width=velo.Choice(8, 16)),
         body=velo.Repeat(CELL, times=velo.Int(1, 2), between=velo.Block("pool", kind="max", stride=2)),
         head=velo.Block("classifier", classes=10),
     ),

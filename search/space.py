@@ -116,6 +116,11 @@ class Space:
         return self._conditions
 
     @property
+    def roots(self) -> Mapping[str, Domain | Net]:
+        """The domains and nets at the top level, as they were given."""
+        return MappingProxyType(self._roots)
+
+    @property
     def nets(self) -> Mapping[str, Net]:
         """The architectures that are searched, by name; one inside a choice is called ``CHOICE.NAME``."""
         return MappingProxyType({name: placed.net for name, placed in self._nets.items()})

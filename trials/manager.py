@@ -7,13 +7,10 @@ they had not finished waits in the log for ``velo resume``.
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from velodrome.errors import StoreError
@@ -24,6 +21,7 @@ from velodrome.trials.commands import Command
 from velodrome.trials.controller import Controller
 from velodrome.trials.events import Event
 from velodrome.trials.executor import Executor, Job, StudyContext, Waits
+from velodrome.trials.interrupts import Interrupts
 from velodrome.trials.pace import Pace
 from velodrome.trials.share import Allowance, Share
 from velodrome.types import Failure, FailureClass, ParamValue, TrialState
@@ -117,8 +115,7 @@ class Manager:
         self._pace = Pace(hung_after_s)
         self._next_look_at = 0.0
         self._ending: Outcome | None = None
-        self._signum = 0
-        self._in_objective = False
+        self._interrupts = Interrupts()
 
     def run(self) -> Outcome:
         """Runs until the study is done or must stop; returns how it ended.
@@ -128,7 +125,7 @@ class Manager:
                 will be run again on resume.
         """
         controller = self._controller
-        with self._signals():
+        with self._interrupts.caught():
             try:
                 self._carry_out(controller.happened(ev.Opened(self._target)))
                 self._executor.open(self, self._context)
@@ -139,7 +136,7 @@ class Manager:
                     self._commit()
                     self._tell_progress()
             except KeyboardInterrupt:
-                outcome = self._interrupted(self._signum or signal.SIGINT)
+                outcome = _interrupted(self._interrupts.signum or signal.SIGINT)
             except StoreError:
                 raise
             except BaseException as error:
@@ -157,21 +154,21 @@ class Manager:
 
     def happened(self, event: Event) -> None:
         """Takes note of an event."""
-        inside, self._in_objective = self._in_objective, False
+        inside = self._interrupts.leave_objective()
         self._keep_pace(event)
         commands = self._controller.happened(event)
         if commands:
             self._carry_out(commands)
-        self._back_in_objective(inside)
+        self._interrupts.back(inside)
 
     def suggest(self, number: int, name: str, domain: dict[str, Any]) -> ParamValue:
         """The value for a parameter of a define-by-run trial."""
-        inside, self._in_objective = self._in_objective, False
+        inside = self._interrupts.leave_objective()
         self._pace.heard(number, self._clock.monotonic())
         try:
             return self._controller.suggest_param(number, name, domain)
         finally:
-            self._back_in_objective(inside)
+            self._interrupts.back(inside)
 
     def should_stop(self, number: int) -> bool:
         """Whether the trial is to stop after all it has reported."""
@@ -196,11 +193,8 @@ class Manager:
 
     def _poll(self) -> None:
         """Lets the executor work; where the objective runs in this thread, Ctrl-C is raised inside it."""
-        self._in_objective = self._executor.runs_here
-        try:
+        with self._interrupts.in_objective(here=self._executor.runs_here):
             self._executor.poll(self._patience_s())
-        finally:
-            self._in_objective = False
 
     def _fill(self) -> None:
         """Launches as many trials as the executor has room for."""
@@ -278,8 +272,8 @@ class Manager:
         """How the loop is to end; None while it goes on."""
         table = self._controller.table
         if self._ending is None:
-            if self._signum:
-                self._ending = self._interrupted(self._signum)
+            if self._interrupts.signum:
+                self._ending = _interrupted(self._interrupts.signum)
             elif table.done:
                 self._ending = Outcome("finished", table.roster.exhausted)
             elif self._timeout_s is not None and self._clock.monotonic() - self._started_at >= self._timeout_s:
@@ -328,42 +322,6 @@ class Manager:
             ((t.step, t.metrics.get(table.goal.metric)) for t in table.live.values() if t.step is not None), None
         )
 
-    # --- signals
 
-    @staticmethod
-    def _interrupted(signum: int) -> Outcome:
-        return Outcome("stopped", f"interrupted by {signal.Signals(signum).name}", signum)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the loop in order; a second ends this process at once, workers and all.
-
-        A terminal that is closed (SIGHUP) does the same, unless nohup has it ignored.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {s: signal.signal(s, self._on_signal) for s in _signals_that_end()}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        if self._signum:
-            os._exit(128 + signum)
-        self._signum = signum
-        if self._in_objective:
-            raise KeyboardInterrupt
-
-    def _back_in_objective(self, inside: bool) -> None:
-        """Ctrl-C is not raised in our own code, where it could tear an event in two, but here, on the way out."""
-        self._in_objective = inside
-        if inside and self._signum:
-            raise KeyboardInterrupt
-
-
-def _signals_that_end() -> tuple[signal.Signals, ...]:
-    usual = signal.SIGINT, signal.SIGTERM
-    return usual if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*usual, signal.SIGHUP)
+def _interrupted(signum: int) -> Outcome:
+    return Outcome("stopped", f"interrupted by {signal.Signals(signum).name}", signum)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from velodrome.search.arch.known import darts_cell, nas201_cell, nas201_net
     from velodrome.search.arch.net import Net
     from velodrome.search.arch.operators import register_op
-    from velodrome.search.arch.parts import Block, Chain, Either, Repeat, Residual
+    from velodrome.search.arch.parts import Block, Chain, Either
     from velodrome.search.arch.proxies import zero_cost
+    from velodrome.search.arch.repeat import Repeat, Residual
     from velodrome.search.arch.stages import staged, unstaged
     from velodrome.search.arch.supernet import Supernet, fair_paths, use_batch_statistics
     from velodrome.search.constraints import Constraint
@@ -53,7 +54,8 @@ _HOMES = {
     "velodrome.search.arch.net": ("Net",),
     "velodrome.search.arch.operators": ("register_op",),
     "velodrome.search.arch.proxies": ("zero_cost",),
-    "velodrome.search.arch.parts": ("Block", "Chain", "Either", "Repeat", "Residual"),
+    "velodrome.search.arch.parts": ("Block", "Chain", "Either"),
+    "velodrome.search.arch.repeat": ("Repeat", "Residual"),
     "velodrome.search.arch.stages": ("staged", "unstaged"),
     "velodrome.search.arch.supernet": ("Supernet", "fair_paths", "use_batch_statistics"),
     "velodrome.search.constraints": ("Constraint",),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velodrome.clock import SystemClock
+from velodrome.crew import executor_for
 from velodrome.errors import NotFoundError, ObjectiveError, UsageError
 from velodrome.location import store_path
 from velodrome.new_study import (
@@ -22,6 +23,7 @@ from velodrome.new_study import (
     pick_seed,
     space_json,
 )
+from velodrome.options import Options
 from velodrome.records import StudyRow
 from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
 from velodrome.search.space import Space
@@ -33,7 +35,7 @@ from velodrome.trials.manager import Progress
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.retention import Retention
 from velodrome.types import Goal, TrialState
-from velodrome.wiring import Options, executor_for, run, take_control
+from velodrome.wiring import run, take_control
 
 if TYPE_CHECKING:
     from velodrome.rl.loading import LoadedAgent

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from velodrome.errors import SpaceError, StudyExistsError, UsageError
+from velodrome.options import Options
 from velodrome.records import StudyRow
 from velodrome.rl.algorithms import OBJECTIVE, run_name
 from velodrome.search.history import History
@@ -20,7 +21,6 @@ from velodrome.seeding import generator
 from velodrome.store.writer import Writer
 from velodrome.trials.executor import ObjectiveInfo
 from velodrome.types import Goal
-from velodrome.wiring import Options
 
 _MAX_SEED = 1 << 63
 

@@ -98,3 +98,9 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def say(text: str) -> None:
+    """Prints a sentence for the user to stderr, as far as there is one."""
+    with suppress(OSError, ValueError):
+        print(f"velodrome: {text}", file=sys.stderr, flush=True)

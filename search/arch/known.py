@@ -5,7 +5,8 @@ from __future__ import annotations
 from velodrome.search.arch.cell import Cell
 from velodrome.search.arch.net import Net
 from velodrome.search.arch.operators import Shape
-from velodrome.search.arch.parts import Block, Repeat
+from velodrome.search.arch.parts import Block
+from velodrome.search.arch.repeat import Repeat
 
 
 def nas201_cell() -> Cell:

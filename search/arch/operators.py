@@ -140,7 +140,11 @@ def find(name: str, where: str, home: str = "") -> Op:
     """
     known = operators()
     if name not in known and home and Path(home).is_file():
-        _run(Path(home))
+        try:
+            _run(Path(home))
+        except Exception as error:
+            raise SpaceError(f"The file that registers operator {name!r} of {where!r} raised {type(error).__name__}",
+                             given=f"{home}: {error}", allowed="a file that can be imported") from error
     if name not in known:
         raise SpaceError(
             f"Operator {name!r} of {where!r} is not registered", given=repr(name), allowed=", ".join(known),
@@ -198,7 +202,7 @@ def _on_meta(name: str, settings: Settings, inputs: tuple[Shape, ...]) -> Measur
 
 def _run(home: Path) -> None:
     """Runs the file that registers an operator, once, under a name of its own."""
-    name = f"_velodrome_operators_{home.stem}"
+    name = f"_velodrome_operators_{home}"
     if name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(name, home)
@@ -206,4 +210,8 @@ def _run(home: Path) -> None:
         return
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -54,9 +54,9 @@ def zero_cost(net: GraphModule, proxy: str, *, batch: Batch | None = None, seed:
     if proxy in ("params", "flops"):
         total = net.graph.total()
         return float(total.params if proxy == "params" else total.flops)
-    if batch is None:
-        batch = random_batch(net, seed)
-    found = _MEASURES[proxy](copy.deepcopy(net), batch)
+    x, y = random_batch(net, seed) if batch is None else batch
+    device = next((w.device for w in net.parameters()), x.device)
+    found = _MEASURES[proxy](copy.deepcopy(net), (x.to(device), y.to(device)))
     return found if math.isfinite(found) else -math.inf
 
 

@@ -43,10 +43,8 @@ def staged(space: Space) -> Space:
     if len(space.nets) != 1:
         raise SpaceError("Stages are for a space with one net", given=", ".join(space.nets) or "no net",
                          allowed="Space(net=Net(...), ...)")
-    data = space.to_json()
-    inside = {name: Space.from_json({"params": {name: d}})._roots[name] for name, d in data["params"].items()}
-    constraints = []
-    for text in data["constraints"]:
+    inside, constraints = dict(space.roots), []
+    for text in space.to_json()["constraints"]:
         for name in sorted(space.domains, key=len, reverse=True):
             text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", f"{STAGE}.{name}", text)  # noqa: PLW2901 - step by step
         constraints.append(text)
@@ -114,12 +112,14 @@ class SharingSampler:
         raise needs_space("sharing")
 
     def _random(self, space: Space, stage: str, rng: np.random.Generator) -> Params:
+        broken = None
         for _ in range(_TRIES):
             params = with_value(space.sample(rng), space, STAGE, stage, rng)
             broken = space.violated(params)
             if broken is None:
                 return params
-        raise space.unsatisfied(broken, _TRIES) if broken is not None else AssertionError
+        assert broken is not None
+        raise space.unsatisfied(broken, _TRIES)
 
 
 def _check(space: Space) -> None:

@@ -9,7 +9,7 @@ from velodrome.errors import UsageError
 
 
 def show_architecture(
-    study: str, number: int | None, store: Path, *, as_json: bool, svg: Path | None, python: Path | None
+    study: str, number: int | None, store: Path, *, text: bool, as_json: bool, svg: Path | None, python: Path | None
 ) -> None:
     """Shows the nets of one trial, by default of the best one.
 
@@ -30,7 +30,7 @@ def show_architecture(
     if as_json:
         out_json({"study": study, "trial": trial.number,
                   "nets": {name: draw.rows(drawing) for name, drawing in drawings.items()}})
-    elif not (svg or python):
+    elif text or not (svg or python):
         for name, drawing in drawings.items():
             out(f"{name} of trial {trial.number}{_size(drawing)}")
             out(draw.text(drawing))

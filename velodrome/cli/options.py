@@ -14,8 +14,8 @@ from click.shell_completion import CompletionItem
 from velodrome.cli.failures import STORE_GIVEN
 from velodrome.errors import UsageError, VeloError
 from velodrome.location import store_path
+from velodrome.options import EXECUTORS
 
-EXECUTORS = ("process", "inline", "ray")
 EXECUTORS_HELP = "process (worker processes), inline (this one: for the debugger) or ray (a Ray cluster)."
 
 _F = TypeVar("_F", bound=Callable[..., Any])

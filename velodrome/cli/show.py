@@ -44,7 +44,7 @@ def show(
     if architecture or svg or python:
         from velodrome.cli.architecture import show_architecture
 
-        show_architecture(name, chosen, store, as_json=as_json, svg=svg, python=python)
+        show_architecture(name, chosen, store, text=architecture, as_json=as_json, svg=svg, python=python)
         return
     with Reader(store) as reader:
         row = reader.study(name)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from velodrome.cli.options import (
-    EXECUTORS,
     EXECUTORS_HELP,
     address_option,
     complete_words,
@@ -20,6 +19,7 @@ from velodrome.cli.options import (
 )
 from velodrome.cli.output import note, prints_to_stderr
 from velodrome.cli.summary import conclude
+from velodrome.options import EXECUTORS
 from velodrome.rl import settings
 from velodrome.rl.algorithms import ALGORITHMS, RunConfig
 

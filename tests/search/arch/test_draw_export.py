@@ -15,7 +15,7 @@ from torch import nn
 import velodrome as velo
 from tests.search.arch.nets import NETS
 from velodrome.errors import UsageError
-from velodrome.search.arch import cell, draw, net, parts
+from velodrome.search.arch import cell, draw, net, parts, repeat
 from velodrome.search.arch.export import python_source
 from velodrome.search.arch.weights import load_weights
 
@@ -52,7 +52,7 @@ def loaded(source: str, folder: Path) -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", [*NETS, "own"])
+@pytest.mark.parametrize("name", ["own", "edges", "transformer", "darts"])
 def test_an_exported_net_is_the_same_net(name: str, tmp_path: Path) -> None:
     space = velo.Space(net={**NETS, "own": OWN}[name])
     params = space.sample(np.random.default_rng(4))
@@ -107,7 +107,7 @@ def test_weights_are_found_wherever_they_stand_in_a_checkpoint() -> None:
         load_weights(two, {"model": {"x": 1}}, "trial 3")
 
 
-@pytest.mark.parametrize("module", [cell, draw, net, parts])
+@pytest.mark.parametrize("module", [cell, draw, net, parts, repeat])
 def test_examples_in_docstrings(module: Any) -> None:
     names = {"Int": velo.Int, "Repeat": velo.Repeat, "Block": velo.Block}
     result = doctest.testmod(module, extraglobs=names)

@@ -40,7 +40,7 @@ def is_isomorphic(one: Graph, two: Graph) -> bool:
                                  node_match=lambda a, b: a["op"] == b["op"]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(OPS), min_size=6, max_size=6), st.lists(st.sampled_from(OPS), min_size=6, max_size=6))
 def test_the_key_is_that_of_the_structure(one: list[str], two: list[str]) -> None:
     assert (cell(*one).key() == cell(*two).key()) == is_isomorphic(cell(*one), cell(*two))
@@ -49,11 +49,11 @@ def test_the_key_is_that_of_the_structure(one: list[str], two: list[str]) -> Non
 def test_cells_of_one_key_are_isomorphic() -> None:
     rng = np.random.default_rng(0)
     groups: dict[str, list[Graph]] = {}
-    for _ in range(1500):
+    for _ in range(900):
         graph = CELLS.graph(CELLS.sample(rng))
         groups.setdefault(graph.key(), []).append(graph)
     pairs = [(group[0], other) for group in groups.values() for other in group[1:3]]
-    assert len(pairs) > 150
+    assert len(pairs) > 80
     assert all(is_isomorphic(one, two) for one, two in pairs)
 
 
@@ -81,7 +81,9 @@ def test_what_is_used_twice_is_not_what_is_computed_twice() -> None:
 
 @pytest.mark.slow
 def test_the_whole_of_nas_bench_201() -> None:
-    """The paper's 6,466 structures tell ``(a + b) + c`` from ``a + (b + c)``; without that there are 5,425."""
+    """More than the 4,930 expressions that they compute, for a branch used twice is not two equal ones; fewer than
+    the paper's 6,466 strings, which keep zeros in sums.
+    """
     keys = {cell(*ops).key() for ops in product(OPS, repeat=6)}
     assert len(keys) == 5425
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +99,34 @@ def test_registering_what_is_no_operator() -> None:
         velo.register_op(3)  # type: ignore[arg-type]  # a mistake that a user makes
     with pytest.raises(SpaceError, match="takes no shape"):
         velo.register_op("test_nothing")(lambda: None)
+
+
+HOME = """
+import velodrome as velo
+from torch import nn
+
+@velo.register_op("test_at_home")
+def at_home(shape, *, width=3):
+    return nn.Linear(shape[-1], width)
+{more}
+"""
+
+
+def space_json(home: Path) -> dict[str, Any]:
+    """A space whose operator nobody has registered in this process."""
+    block = {"part": "block", "op": "test_at_home", "settings": {"width": 2}, "home": str(home)}
+    net = {"type": "net", "shape": [4], "part": "chain", "parts": [["0", block]]}
+    return {"params": {"net": net}, "constraints": []}
+
+
+def test_an_operator_is_found_in_the_file_that_registered_it(tmp_path: Path) -> None:
+    home = tmp_path / "home.py"
+    space = velo.Space.from_json(space_json(home))
+    with pytest.raises(SpaceError, match=r"'test_at_home' of 'net\.0' is not registered"):
+        space.graph({}).total()
+    home.write_text(HOME.replace("{more}", "1 / 0"))
+    with pytest.raises(SpaceError, match=r"registers operator 'test_at_home' of 'net\.0' raised ZeroDivisionError"):
+        space.graph({}).total()
+    del operators._OPS["test_at_home"]  # the file got as far as that
+    home.write_text(HOME.replace("{more}", ""))
+    assert velo.Space.from_json(space_json(home)).graph({}).total().shape == (2,)

@@ -47,7 +47,7 @@ def example() -> Any:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> velo.Study:
     """A small search on digits."""
     return velo.sweep(
-        str(EXAMPLE), trials=8, executor="inline", sampler="predictor:start=4,candidates=50", seed=1,
+        str(EXAMPLE), trials=6, executor="inline", sampler="predictor:start=3,candidates=30", seed=1,
         store=tmp_path_factory.mktemp("digits") / "velodrome.db", progress=False,
     )
 
@@ -112,3 +112,18 @@ def test_a_study_without_a_net_has_no_architecture(tmp_path: Path) -> None:
     velo.sweep(lambda trial: trial.params["x"], velo.Space(x=velo.Float(0, 1)), trials=1, executor="inline",
                name="plain", store=store, progress=False)
     assert "searches no architecture" in run("show", "plain", "--architecture", "--store", str(store), status=2).stderr
+
+
+@pytest.mark.parametrize("sampler", ["evolution:population=3", "local:start=3", "predictor:start=3,candidates=20",
+                                     "scalar:sampler=predictor,start=3", "evolution:warm=params,pool=30"])
+def test_a_study_that_was_stopped_goes_on_as_one_that_was_not(sampler: str, tmp_path: Path) -> None:
+    (tmp_path / "pareto.py").write_text(PARETO)
+
+    def study(name: str, trials: int) -> velo.Study:
+        return velo.sweep(str(tmp_path / "pareto.py"), trials=trials, executor="inline", sampler=sampler, seed=0,
+                          name=name, store=tmp_path / "velodrome.db", progress=False)
+
+    whole = study("whole", 9)
+    study("stopped", 5)
+    resumed = velo.resume("stopped", trials=9, store=tmp_path / "velodrome.db", progress=False)
+    assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]

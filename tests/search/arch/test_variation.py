@@ -15,7 +15,7 @@ MODELS = Space(lr=velo.Float(1e-4, 0.1, log=True), model=velo.Choice(
     "linear", cnn={"net": NETS["cnn"]}, mlp={"flat": NETS["mlp"]}), constraints="params < 3000")
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(spaces().filter(lambda s: len(s) > 0), st.integers(0, 1000))
 def test_changes_stay_in_any_space(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
