@@ -59,13 +59,15 @@ class Disturbed:
 
     def __init__(self, log: MemoryLog, times: int) -> None:
         self._log, self._times = log, times
-        self._begun, self._at = 0, 3
+        self._begun, self._done, self._at = 0, 0, 3
 
     def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
         done = len([row for row in self._log.events if row.kind == "preempted"])
         newest = max((row.step for row in self._log.checkpoints), default=0)
+        if done > self._done:  # it has been taken away, and comes back for three checkpoints or more
+            self._done, self._at = done, newest + 3
         if done == self._begun < self._times and newest >= self._at:
-            self._begun, self._at = done + 1, newest + 3
+            self._begun += 1
         return Allowance(() if self._begun > done else (Slot(0),), "bob comes and goes", 0.0, 60.0)
 
 
