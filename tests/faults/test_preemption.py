@@ -28,7 +28,7 @@ from velodrome.trials.share import Allowance
 from velodrome.trials.table import TrialTable
 from velodrome.types import Goal
 
-STEPS = 80
+STEPS = 240
 OBJECTIVE = f'''
 import torch
 import velodrome as velo
