@@ -56,8 +56,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     },
     "dqn": {
         "CartPole-v1": {
-            "num_envs": 8, "learning_starts": 500, "batch_size": 64, "width": 64, "lr": 1e-3, "anneal_lr": True,
-            "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.16, "eps_end": 0.04,
+            "num_envs": 8, "learning_starts": 500, "batch_size": 64, "width": 64, "lr": 1.76e-3, "anneal_lr": True,
+            "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.225, "eps_end": 0.04,
             "distributional": "categorical", "v_min": 0.0, "v_max": 100.0,
         },
         "Acrobot-v1": {
