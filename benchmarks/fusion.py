@@ -14,6 +14,7 @@ the best alternative of the same round. ``auto`` is what the probe of a sweep ch
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import statistics
 import time
@@ -154,7 +155,7 @@ def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
             ways[size, num] = num, ("fused", name, size // num)
     for processes, command in ways.values():
         pool.run(processes, command, warm_up=True)
-    fuses = {size: pool.run(1, ("probe", name, (size, num))) > 0 for size in sizes}
+    groups = {size: pool.run(1, ("probe", name, (size, num))) for size in sizes}
     found: dict[Any, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, (processes, command) in ways.items():
@@ -165,13 +166,20 @@ def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
         others = ["one"] if size < num else ["one", "default", "pool"]
         ours = [way for way in ((size, 1), (size, num)) if way in found]
         ratios = [max(found[way][i] for way in ours) / max(found[way][i] for way in others) for i in range(rounds)]
-        auto = ours[-1] if fuses[size] else others[-1]
+        auto = _nearest(ours, found, groups[size]) if groups[size] else others[-1]
         chosen = [found[auto][i] / max(found[way][i] for way in others) for i in range(rounds)]
         cells = [_text(found, way) if way in others or way in ours else ""
                  for way in ("one", "default", "pool", (size, 1), (size, num))]
         table.append(f"| {name} | {size} | {' | '.join(cells)} | {statistics.median(ratios):.2f} "
-                     f"| {'fused' if fuses[size] else 'alone'} {statistics.median(chosen):.2f} |")
+                     f"| {f'by {groups[size]:.0f}' if groups[size] else 'alone'} {statistics.median(chosen):.2f} |")
     return table
+
+
+def _nearest(ours: list[Any], found: dict[Any, Any], group: float) -> Any:
+    """What was measured with as many processes and groups nearest to the size that the probe chose."""
+    processes = ours[-1][1]
+    ways = [way for way in found if isinstance(way, tuple) and way[1] == processes and way[0] <= ours[-1][0]]
+    return min(ways, key=lambda way: abs(math.log(way[0] / processes / group)))
 
 
 def _text(found: dict[Any, list[float]], way: Any) -> str:
@@ -225,7 +233,8 @@ def serve(link: Connection, device: str, seconds: float) -> None:
             continue
         if command[0] == "probe":
             job, (size, processes) = JOBS[command[1]](), command[2]
-            link.send(float(probe(job, members(size), num_processes=processes, device=device, budget_s=1.0).is_fused))
+            chosen = probe(job, members(size), num_processes=processes, device=device, budget_s=1.0)
+            link.send(float(chosen.group_size if chosen.is_fused else 0))
             continue
         key = tuple(command)
         if key not in kept:
