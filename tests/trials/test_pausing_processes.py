@@ -77,7 +77,7 @@ def test_a_paused_trial_has_the_curve_that_it_would_have_had(tmp_path: Path) -> 
 
 
 def test_the_optimizer_of_a_trial_from_anothers_checkpoint_has_its_own_learning_rate(tmp_path: Path) -> None:
-    write(tmp_path)
+    write(tmp_path, pause=0.1)  # so that verdicts come before a trial is at its end
     study = sweep(tmp_path, "bred", "pbt:population=4,interval=3", trials=7)
     children = study.query(
         "select t.number, a.value, m.step, m.value as lr from attrs a join trials t on t.id = a.trial_id "
