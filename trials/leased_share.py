@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from velodrome.resources import share as leases
 from velodrome.resources.slots import Slot
-from velodrome.trials.share import Allowance
+from velodrome.trials.share import LOOK_EVERY_S, Allowance
 
+_SOON_S = 0.05
+"""How often to look for a slot that the study waits for."""
 _NO_HURRY_S = 1e9
 """Until when a worker may finish its trial that is given up only because the study has fewer trials left."""
 
@@ -52,6 +54,9 @@ class LeasedShare:
         kept = [slot.index for slot in stays]
         self._leaving = {slot.index: None for slot in grant.slots if slot.index not in kept}
         allowance = Allowance(tuple(stays), reason, leave_s)
-        if self._last is None or replace(allowance, reason=self._last.reason) != self._last:
-            self._last = allowance  # a reason alone is no change
+        last = self._last or allowance
+        if replace(allowance, reason=last.reason) == last:
+            allowance = last  # a reason alone is no change
+        look_in_s = _SOON_S if grant.waiting else LOOK_EVERY_S
+        self._last = allowance if allowance.look_in_s == look_in_s else replace(allowance, look_in_s=look_in_s)
         return self._last

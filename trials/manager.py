@@ -23,10 +23,10 @@ from velodrome.trials.events import Event
 from velodrome.trials.executor import Executor, Job, StudyContext, Waits
 from velodrome.trials.interrupts import Interrupts
 from velodrome.trials.pace import Pace
-from velodrome.trials.share import Allowance, Share
+from velodrome.trials.share import LOOK_EVERY_S, Allowance, Share
 from velodrome.types import Failure, FailureClass, ParamValue, TrialState
 
-_TICK_S = 0.2
+_PROGRESS_EVERY_S = 0.2
 """The longest wait for an event: a signal, a time limit and the progress line are looked at as often."""
 _STORE_PATIENCE_S = 10.0
 """How long a store that can't be written is tried again before the study stops."""
@@ -114,6 +114,8 @@ class Manager:
         self._allowance: Allowance | None = None
         self._pace = Pace(hung_after_s)
         self._next_look_at = 0.0
+        self._look_every_s = LOOK_EVERY_S
+        self._num_held = 0
         self._ending: Outcome | None = None
         self._interrupts = Interrupts()
 
@@ -212,18 +214,22 @@ class Manager:
             self._carry_out(controller.happened(ev.Launched(number, worker, device)))
 
     def _look_around(self) -> None:
-        """A few times a second: holds what the study may hold, and ends trials that hang."""
+        """A few times a second, and when a slot is free: holds what the study may hold, and ends trials that hang."""
         now = self._clock.monotonic()
-        if now < self._next_look_at:
+        held = self._executor.held() if self._share is not None else []
+        is_due = now >= self._next_look_at or len(held) < self._num_held
+        self._num_held = len(held)
+        if not is_due:
             return
-        self._next_look_at = now + _TICK_S
+        self._next_look_at = now + self._look_every_s
         for number, message in self._pace.overdue(now):
             failure = Failure(FailureClass.HUNG, message)
             self._executor.abandon(number, ev.Failed(number, failure.to_json()))
         if self._share is None:
             return
-        held = self._executor.held()
         allowance = self._share.adjust(held, self._wanted(), self._executor.gpu_peak_bytes)
+        self._look_every_s = allowance.look_in_s
+        self._next_look_at = now + allowance.look_in_s
         if allowance != self._allowance:
             self._allowance = allowance
             self._executor.resize(allowance.slots, allowance.reason, allowance.leave_s, allowance.grace_s)
@@ -281,7 +287,7 @@ class Manager:
         return self._ending
 
     def _patience_s(self) -> float:
-        waits = [0.0 if self._controller.table.done else _TICK_S]
+        waits = [0.0 if self._controller.table.done else self._look_every_s]
         if (commit_in_s := self._controller.commit_in_s) is not None and self._store_failed_at is None:
             waits.append(commit_in_s)
         if self._timeout_s is not None:
@@ -292,7 +298,7 @@ class Manager:
         at = self._clock.monotonic()
         if self._on_progress is None or (at < self._next_progress_at and not now):
             return
-        self._next_progress_at = at + _TICK_S
+        self._next_progress_at = at + _PROGRESS_EVERY_S
         self._on_progress(self._progress(at))
 
     def _progress(self, at: float) -> Progress:

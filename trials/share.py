@@ -13,10 +13,12 @@ A study that shares with nobody has no ``Share``: it keeps the slots that its ex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from velodrome.resources.slots import Slot
+
+LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,15 @@ class Allowance:
         reason: Why these, a sentence; stored among the study's decisions when they change.
         leave_s: How long a trial on a slot that is given back may still run before it is preempted.
         grace_s: How long a trial that is preempted has for its next checkpoint.
+        look_in_s: When to ask again, where nothing happens before: sooner while a slot may come any moment, for
+            one that nobody uses yet counts as used.
     """
 
     slots: tuple[Slot, ...]
     reason: str = ""
     leave_s: float = 0.0
     grace_s: float = 30.0
+    look_in_s: float = field(default=LOOK_EVERY_S, compare=False)
 
 
 class Share(Protocol):

@@ -187,7 +187,9 @@ def test_the_manager_gives_back_a_slot_once_no_process_uses_it(shares: Shares, c
     one = ann.adjust(both.slots, 2)
     assert [slot.index for slot in one.slots] == [0]
     assert (one.reason, one.leave_s) == ("bob/study has had less than its share", 60.0)
-    assert bob.adjust((), 2).slots == ()
+    waits = bob.adjust((), 2)
+    assert (waits.slots, waits.look_in_s < both.look_in_s) == ((), True)
+    assert bob.adjust((), 2) is waits
     assert ann.adjust(both.slots, 2).slots == one.slots  # its worker has a trial to end
     assert ann.adjust(both.slots[:1], 2).slots == one.slots
     assert len(bob.adjust((), 2).slots) == 1

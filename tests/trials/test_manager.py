@@ -398,7 +398,7 @@ class Shared:
 def test_a_study_holds_what_it_may_and_says_why() -> None:
     log, clock = MemoryLog(), FakeClock()
     share = Shared(
-        Allowance((Slot(0), Slot(1)), "all is free"), Allowance((), "bob has come", 1.0, 2.0),
+        Allowance((Slot(0), Slot(1)), "all is free"), *[Allowance((), "bob has come", 1.0, 2.0)] * 3,
         Allowance((Slot(1),), "bob has gone"),
     )
     seen: list[tuple[int, str]] = []
@@ -430,6 +430,36 @@ def test_a_study_holds_what_it_may_and_says_why() -> None:
     assert "waiting for a place: bob has come" in [note for _, note in seen]
     assert share.asked[0] == (1, 8), "before the first trial is launched"
     assert share.asked[1][0] == 2
+
+
+def test_a_slot_that_nobody_uses_any_more_is_not_kept_until_the_next_look() -> None:
+    share, clock = Shared(Allowance((Slot(0), Slot(1)))), FakeClock()
+    looks: list[int] = []
+
+    def script(host: Host, job: Job) -> None:
+        looks.append(len(share.asked))
+        if job.number == 3:
+            del executor.slots[1:]  # the process of a worker that was seen off is gone
+        returns_x(host, job)
+
+    executor = ScriptedExecutor(script, places=2)
+    Manager(a_controller(MemoryLog(), clock=clock), executor, CONTEXT, target=8, share=share).run()
+    assert looks == [1, 1, 1, 1, 2, 2, 2, 2], "the clock stands still: nothing is due"
+    assert [held for held, _ in share.asked[:2]] == [2, 1]
+
+
+def test_a_study_that_waits_for_a_slot_looks_more_often() -> None:
+    asked = {}
+    for every_s in (0.2, 0.05):
+        share, clock = Shared(Allowance((Slot(0), Slot(1)), look_in_s=every_s)), FakeClock()
+
+        def script(host: Host, job: Job, clock: FakeClock = clock) -> None:
+            clock.advance(0.06)
+            returns_x(host, job)
+
+        Manager(a_controller(MemoryLog(), clock=clock), ScriptedExecutor(script), CONTEXT, target=8, share=share).run()
+        asked[every_s] = len(share.asked)
+    assert asked[0.05] >= 2 * asked[0.2]
 
 
 def test_a_trial_that_hangs_is_abandoned_and_fails_at_last() -> None:
