@@ -128,7 +128,7 @@ def cost(folder: Path, num: int = 1000) -> None:
         print(f"| {name} | {us:.0f} |")
     quiet, busy = figures[0][1], figures[3][1]
     per_s = 20 * quiet + 2 * busy
-    print(f"\nA study asks 5 times a second, and 20 times while it waits: at most {per_s / 1000:.2f} ms of each second.\n"
+    print(f"\nA study asks 5 times a second, 20 times while it waits: at most {per_s / 1000:.2f} ms of each second.\n"
           f"Trials make no calls: at 10 trials/s that is {per_s / 1e4:.3f} ms a trial.")
 
 
