@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from velodrome.errors import SpaceError
-from velodrome.search.numeric import Float, Int, Problem, raise_problem, raise_value
+from velodrome.search.numeric import Float, Int
+from velodrome.search.problems import Problem, raise_problem, raise_value
 from velodrome.types import ParamValue
 
 if TYPE_CHECKING:

@@ -14,11 +14,13 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from velodrome.errors import SpaceError, nearest
+from velodrome.search.changes import changes
+from velodrome.search.columns import checked, decoded, flattened, has_net, hash_of, listed, top_level
 from velodrome.search.constraints import Condition, Constraint
-from velodrome.search.domains import Choice, Domain, Float, Int, flat, is_net, read_domain
+from velodrome.search.domains import Choice, Domain, flat, read_domain
 from velodrome.types import Params, ParamValue
 
 if TYPE_CHECKING:
@@ -32,17 +34,6 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 1_000
 """How many configurations are drawn before a constraint counts as one that nothing meets."""
-
-
-class _Column(NamedTuple):
-    """One parameter: where it stands among its parents."""
-
-    name: str
-    domain: Domain
-    parent: int
-    """The column of the choice that holds it; -1 for none."""
-    active: tuple[int, ...]
-    """The indices of the parent's options under which it exists."""
 
 
 class Space:
@@ -65,15 +56,15 @@ class Space:
         self, domains: Mapping[str, Domain | Net] | None = None, /, *,
         constraints: Iterable[Constraint | str] | Constraint = (), **named: Domain | Net,
     ) -> None:
-        self._roots = _merge(domains or {}, named)
-        self._columns = _flatten(self._roots)
+        self._roots = top_level(domains or {}, named)
+        self._columns = flattened(self._roots)
         self._domains = {c.name: c.domain for c in self._columns}
         texts = (constraints,) if isinstance(constraints, str | Constraint) else constraints
         self._constraints = tuple(c if isinstance(c, Constraint) else Constraint(c) for c in texts)
         self._nets: dict[str, Placed] = {}
         self._conditions: tuple[Condition, ...] = self._constraints
         known: Iterable[str] = self._domains
-        if any(map(_has_net, self._roots.values())):
+        if any(map(has_net, self._roots.values())):
             from velodrome.search.arch.conditions import MEASURES, place, with_nets
 
             self._nets = place(self._roots)
@@ -84,13 +75,13 @@ class Space:
                 if name not in known:
                     raise SpaceError(
                         f"Constraint {constraint.text!r} names a parameter that the space does not have",
-                        given=repr(name), allowed=_listed(known), hint=nearest(name, known),
+                        given=repr(name), allowed=listed(known), hint=nearest(name, known),
                     )
         self._decoders = [(c.name, c.domain.from_unit) for c in self._columns] if not self.conditions else None
         self._coders: list[tuple[str, Callable[[Any], float]]] = [
             (c.name, c.domain.code if isinstance(c.domain, Choice) else float) for c in self._columns
         ]
-        self._hash_order = [(c.name, _hash_of(c.name), c.domain.code) for c in sorted(self._columns)]
+        self._hash_order = [(c.name, hash_of(c.name), c.domain.code) for c in sorted(self._columns)]
 
     # ---- what it is
 
@@ -106,8 +97,7 @@ class Space:
         for column in self._columns:
             if column.parent >= 0:
                 parent = self._columns[column.parent]
-                assert isinstance(parent.domain, Choice)
-                found[column.name] = (parent.name, tuple(parent.domain.options[i] for i in column.active))
+                found[column.name] = (parent.name, column.options_of(parent))
         return found
 
     @property
@@ -226,22 +216,8 @@ class Space:
         for name in params:
             if name not in self._domains:
                 raise SpaceError(f"The space has no parameter {name!r}", given=repr(dict(params)),
-                                 allowed=_listed(self._domains), hint=nearest(str(name), self._domains))
-        valid: Params = {}
-        picked: dict[int, int] = {}
-        for i, (name, domain, parent, active) in enumerate(self._columns):
-            if parent >= 0 and picked.get(parent) not in active:
-                if name in params:
-                    raise SpaceError(f"Parameter {name!r} is not active here", given=repr(dict(params)),
-                                     allowed=f"{name!r} only where {self._when(i)}")
-                continue
-            if name not in params:
-                raise SpaceError(f"Parameter {name!r} is missing", given=repr(dict(params)), allowed=repr(domain))
-            value = params[name]
-            domain.check(name, value)
-            valid[name] = value  # type: ignore[assignment]  # the domain has just checked it
-            if isinstance(domain, Choice):
-                picked[i] = domain.index(valid[name])
+                                 allowed=listed(self._domains), hint=nearest(str(name), self._domains))
+        valid = checked(self._columns, params)
         broken = self.violated(valid)
         if broken is not None:
             raise broken.broken_by(valid)
@@ -299,7 +275,7 @@ class Space:
         found = self.active_nets(params)
         if (name or len(found) != 1) and name not in found:
             raise SpaceError("Which net is meant?" if found and not name else "The configuration has no such net",
-                             given=repr(name) if name else "no name", allowed=_listed(found),
+                             given=repr(name) if name else "no name", allowed=listed(found),
                              hint=nearest(name or "", found))
         at = name or next(iter(found))
         return found[at].graph(params, at)
@@ -338,96 +314,16 @@ class Space:
         """
         if name in self._domains and name not in self._roots:
             raise SpaceError(f"Parameter {name!r} is inside a choice and can't be changed alone", given=repr(domain),
-                             allowed=_listed(self._roots))
+                             allowed=listed(self._roots))
         return Space({**self._roots, name: domain}, constraints=self._constraints)
 
     def diff(self, other: Space) -> list[str]:
         """What changed from this space to the other, one line each; empty where they are equal."""
-        lines = []
-        for name, domain in self._roots.items():
-            if name not in other._roots:
-                lines.append(f"{name} is gone (it was {domain!r})")
-            elif other._roots[name] != domain:
-                lines.append(f"{name} was {domain!r}, and is {other._roots[name]!r} now")
-        lines += [f"{name} is new: {domain!r}" for name, domain in other._roots.items() if name not in self._roots]
-        if not lines and list(self._roots) != list(other._roots):
-            lines.append(f"the order was {', '.join(self._roots)}, and is {', '.join(other._roots)} now")
-        lines += [f"the constraint {c.text!r} is gone" for c in self._constraints if c not in other._constraints]
-        lines += [f"the constraint {c.text!r} is new" for c in other._constraints if c not in self._constraints]
-        if not lines and self != other:
-            lines.append("the order of the constraints changed")
-        return lines
+        return changes(
+            self._roots, other._roots, [c.text for c in self._constraints], [c.text for c in other._constraints]
+        )
 
     def _decode(self, u: list[float]) -> Params:
         if self._decoders is not None:
             return {name: decode(x) for (name, decode), x in zip(self._decoders, u, strict=True)}
-        params: Params = {}
-        picked: dict[int, int] = {}
-        for i, (name, domain, parent, active) in enumerate(self._columns):
-            if parent < 0 or picked.get(parent) in active:
-                value = params[name] = domain.from_unit(u[i])
-                if isinstance(domain, Choice):
-                    picked[i] = domain.index(value)
-        return params
-
-    def _when(self, column: int) -> str:
-        parent, options = self.conditions[self._columns[column].name]
-        return f"{parent} is " + " or ".join(map(repr, options))
-
-
-def _merge(domains: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Domain | Net]:
-    """The top-level parameters, checked."""
-    if not isinstance(domains, Mapping):
-        raise SpaceError("A space is made of no mapping", given=repr(domains),
-                         allowed="names and domains, as in Space(lr=Float(1e-5, 0.1))")
-    for name in named:
-        if name in domains:
-            raise SpaceError(f"Parameter {name!r} is there twice", given=f"{domains[name]!r}, {named[name]!r}",
-                             allowed="each name once")
-    roots = {**domains, **named}
-    for name, domain in roots.items():
-        if not isinstance(name, str) or not name:
-            raise SpaceError("A parameter's name is no text, or empty", given=repr(name), allowed="text, such as 'lr'")
-        if not isinstance(domain, Float | Int | Choice) and not is_net(domain):
-            options = f"Choice({', '.join(map(repr, domain))})" if isinstance(domain, list | tuple) else ""
-            raise SpaceError(f"Parameter {name!r} has no domain", given=repr(domain),
-                             allowed="Float, Int, Choice or Net", hint=options)
-        domain.validate(name)
-    return roots
-
-
-def _flatten(roots: Mapping[str, Domain | Net]) -> list[_Column]:
-    """All parameters, children after their parents."""
-    columns: list[_Column] = []
-    taken: set[str] = set()
-
-    def add(name: str, domain: Domain, parent: int, active: tuple[int, ...]) -> None:
-        if name in taken:
-            raise SpaceError(f"Two parameters are called {name!r}", given=repr(domain), allowed="each flat name once",
-                             hint="a parameter inside a choice is called CHOICE.NAME; rename one of the two")
-        taken.add(name)
-        columns.append(_Column(name, domain, parent, active))
-        if isinstance(domain, Choice):
-            here = len(columns) - 1
-            for child, (inner, options) in domain.children().items():
-                add(f"{name}.{child}", inner, here, options)
-
-    for root, whole in roots.items():
-        for name, domain in flat(root, whole).items():
-            add(name, domain, -1, ())
-    return columns
-
-
-def _has_net(domain: Domain | Net) -> bool:
-    """Whether it is a net, or a choice with one inside."""
-    if isinstance(domain, Choice):
-        return any(_has_net(inner) for branch in domain.given for _, inner in branch)
-    return is_net(domain)
-
-
-def _hash_of(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "(none: the space is empty)"
+        return decoded(self._columns, u)

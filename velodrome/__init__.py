@@ -21,9 +21,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from velodrome.api import create_study, load_agent, load_study, open_store, play, resume, sweep, train
+    from velodrome.agents import load_agent, play
+    from velodrome.api import create_study, load_study, open_store, resume, sweep, train
     from velodrome.errors import Diverged, Interrupted, Pruned, VeloError
     from velodrome.replicates import Replicates
+    from velodrome.results import TrialResult
     from velodrome.search.arch.cell import Cell
     from velodrome.search.arch.known import darts_cell, nas201_cell, nas201_net
     from velodrome.search.arch.net import Net
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from velodrome.search.domains import Choice, Float, Int
     from velodrome.search.space import Space
     from velodrome.simulate import Simulation, simulate
-    from velodrome.study import Study, TrialResult
+    from velodrome.study import Study
     from velodrome.trials.context import Trial
     from velodrome.trials.objective import objective
     from velodrome.trials.optimizers import SGD, Adam, AdamW, Cosine, Linear, RMSprop, StepDecay
@@ -46,9 +48,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "velodrome.api": ("create_study", "load_agent", "load_study", "open_store", "play", "resume", "sweep", "train"),
+    "velodrome.agents": ("load_agent", "play"),
+    "velodrome.api": ("create_study", "load_study", "open_store", "resume", "sweep", "train"),
     "velodrome.errors": ("Diverged", "Interrupted", "Pruned", "VeloError"),
     "velodrome.replicates": ("Replicates",),
+    "velodrome.results": ("TrialResult",),
     "velodrome.search.arch.cell": ("Cell",),
     "velodrome.search.arch.known": ("darts_cell", "nas201_cell", "nas201_net"),
     "velodrome.search.arch.net": ("Net",),
@@ -62,7 +66,7 @@ _HOMES = {
     "velodrome.search.domains": ("Choice", "Float", "Int"),
     "velodrome.search.space": ("Space",),
     "velodrome.simulate": ("Simulation", "simulate"),
-    "velodrome.study": ("Study", "TrialResult"),
+    "velodrome.study": ("Study",),
     "velodrome.trials.context": ("Trial",),
     "velodrome.trials.objective": ("objective",),
     "velodrome.trials.optimizers": ("SGD", "Adam", "AdamW", "Cosine", "Linear", "RMSprop", "StepDecay"),

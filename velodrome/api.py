@@ -1,4 +1,7 @@
-"""The public functions. What they are made of: ``new_study`` checks and creates, ``wiring`` puts the parts together."""
+"""The public functions that run studies: ``new_study`` checks and creates one, ``wiring`` puts the parts together.
+
+What is done with a trained agent is in ``agents``.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from velodrome.clock import SystemClock
 from velodrome.crew import executor_for
-from velodrome.errors import NotFoundError, ObjectiveError, UsageError
+from velodrome.errors import ObjectiveError
 from velodrome.location import store_path
 from velodrome.new_study import (
     check_search,
@@ -20,6 +22,7 @@ from velodrome.new_study import (
     config_of,
     create,
     default_name,
+    known_env,
     pick_seed,
     space_json,
 )
@@ -29,17 +32,13 @@ from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
-from velodrome.study import Study, TrialResult
+from velodrome.study import Study
 from velodrome.trials import fusing
 from velodrome.trials.manager import Progress
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.retention import Retention
-from velodrome.types import Goal, TrialState
+from velodrome.types import Goal
 from velodrome.wiring import run, take_control
-
-if TYPE_CHECKING:
-    from velodrome.rl.loading import LoadedAgent
-    from velodrome.rl.play import Played
 
 DEFAULT_GOAL = "minimize value"
 
@@ -187,21 +186,6 @@ def _label(objective: Callable[..., Any] | str) -> str:
     return objective if isinstance(objective, str) else getattr(objective, "__name__", "study")
 
 
-def known_env(env: str) -> str:
-    """The environment's name as it is found from any folder.
-
-    Raises:
-        EnvError: If there is none of that name, with the nearest ones.
-    """
-    if ".py" in env:
-        path, colon, cls = env.rpartition(":") if ".py:" in env else (env, "", "")
-        return f"{Path(path).resolve()}{colon}{cls}"
-    from velodrome.envs.adapter_factory import find_spec
-
-    find_spec(env)
-    return env
-
-
 def resume(
     name: str,
     objective: Callable[..., Any] | str | None = None,
@@ -303,113 +287,3 @@ def load_study(name: str, *, store: str | os.PathLike[str] | None = None) -> Stu
 def open_store(store: str | os.PathLike[str] | None = None) -> Reader:
     """The store, to read: ``open_store().query("select * from leaderboard")``. Close it, or use it in a ``with``."""
     return Reader(store_path(store))
-
-
-def load_agent(
-    study: Study | str,
-    trial: int | None = None,
-    *,
-    weights: str = "best",
-    deterministic: bool = True,
-    seed: int = 0,
-    store: str | os.PathLike[str] | None = None,
-) -> LoadedAgent:
-    """The agent that a training run made, to act in an environment of yours: ``action = agent.act(obs)``.
-
-    Args:
-        study: The study, or its name.
-        trial: The trial's number; by default the best one.
-        weights: ``best``, those with the highest return on the way (where there are none yet, the last), or ``last``.
-        deterministic: Whether it takes the most likely actions; otherwise it draws them.
-        seed: Of the drawn ones.
-        store: The results store, where the study is given by its name.
-
-    Raises:
-        NotFoundError: If there is no such study or trial, or no checkpoint of it.
-        UsageError: If the study trains no agents, or the weights don't fit the environment as it is now.
-    """
-    from velodrome.rl import loading
-
-    found = load_study(study, store=store) if isinstance(study, str) else study
-    chosen = trained_trial(found, trial)
-    try:
-        state = found.checkpoint(chosen)
-    except NotFoundError as error:
-        if error.given:  # there are some, but damaged
-            raise
-        raise NotFoundError(error.what, given=f"a {chosen.state} trial", hint=_advice(found, chosen)) from None
-    return loading.load_agent(chosen.params, state, weights=weights, deterministic=deterministic, seed=seed)
-
-
-def play(
-    study: Study | str,
-    trial: int | None = None,
-    *,
-    episodes: int = 1,
-    seed: int = 0,
-    deterministic: bool = True,
-    weights: str = "best",
-    video: str | os.PathLike[str] | None = None,
-    fps: float | None = None,
-    frames: bool = False,
-    max_frames: int = 1000,
-    store: str | os.PathLike[str] | None = None,
-) -> Played:
-    """Plays episodes with a trained agent; the result has their ``returns``, ``lengths`` and ``frames``.
-
-    Args:
-        study: The study, or its name.
-        trial: The trial's number; by default the best one.
-        episodes: How many.
-        seed: Of the environment and of drawn actions; the same seed gives the same episodes.
-        deterministic: Whether it takes the most likely actions; otherwise it draws them.
-        weights: ``best`` or ``last``, as for ``load_agent``.
-        video: Where to write a video of them: ``FILE.mp4`` or ``FILE.gif``.
-        fps: Its frames a second; by default what the environment says.
-        frames: Whether to return what was seen, ``[H, W, 3]`` uint8 each.
-        max_frames: So many frames at most, in the video and returned.
-        store: The results store, where the study is given by its name.
-
-    Raises:
-        NotFoundError, UsageError: As for ``load_agent``; for an environment that can't be drawn, and a video that can't
-            be written.
-    """
-    from velodrome.rl import play as playing
-
-    agent = load_agent(study, trial, weights=weights, deterministic=deterministic, seed=seed, store=store)
-    return playing.play(
-        agent, episodes=episodes, seed=seed, video=video, fps=fps, keep_frames=frames, max_frames=max_frames,
-    )
-
-
-def trained_trial(study: Study, number: int | None) -> TrialResult:
-    """The trial of a training study by its number, or the best; the only one there is, whatever became of it.
-
-    Raises:
-        UsageError: If the study trains no agents.
-        NotFoundError: If there is no such trial, or none to choose.
-    """
-    if study.row.objective != OBJECTIVE:
-        raise UsageError(f"Study {study.name!r} trains no agents", given=study.row.objective or "a function of Python",
-                         allowed="a study of velo train, or of velo sweep ALGO --env ID")
-    if number is not None:
-        return study.trial(number)
-    best, trials = study.top(1), study.trials
-    if not best and len(trials) != 1:
-        raise NotFoundError(f"Study {study.name!r} has no completed trial yet",
-                            hint=f"one that runs plays from its last checkpoint: velo play {study.name} TRIAL")
-    return (best or trials)[0]
-
-
-def _advice(study: Study, trial: TrialResult) -> str:
-    """What to do where a trial has no checkpoint."""
-    kept = json.loads(study.row.config).get("keep_checkpoints", "best")
-    match trial.state:
-        case TrialState.COMPLETED if kept != "none":
-            return f"a better trial has kept its own (--keep-checkpoints {kept}): velo play {study.name}"
-        case TrialState.COMPLETED:
-            return "the study keeps none (--keep-checkpoints none); run it anew with best"
-        case TrialState.FAILED | TrialState.PRUNED:
-            return (f"only --keep-checkpoints all keeps those of failed and pruned trials; "
-                    f"velo why {study.name} {trial.number}")
-    return f"its first one comes {trial.params['checkpoint_s']} seconds after its start: try again then"

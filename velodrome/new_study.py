@@ -68,6 +68,21 @@ def check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Spa
             made.suggest(0, history, rng)
 
 
+def known_env(env: str) -> str:
+    """The environment's name as it is found from any folder.
+
+    Raises:
+        EnvError: If there is none of that name, with the nearest ones.
+    """
+    if ".py" in env:
+        path, colon, cls = env.rpartition(":") if ".py:" in env else (env, "", "")
+        return f"{Path(path).resolve()}{colon}{cls}"
+    from velodrome.envs.adapter_factory import find_spec
+
+    find_spec(env)
+    return env
+
+
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from velodrome.clock import SystemClock
 from velodrome.crew import Crew
@@ -126,13 +127,15 @@ def _conclude(controller: Controller, outcome: Outcome, study: Study) -> Study:
     return study
 
 
-def take_control(study: Study) -> Controller:
+def take_control(store: Path, name: str) -> Controller:
     """Makes this process the controller of a study that is run by hand."""
     from velodrome.trials import events as ev
 
-    writer = Writer(study.store)
+    with Reader(store) as reader:
+        options = Options(**json.loads(reader.study(name).config))
+    writer = Writer(store)
     try:
-        controller = _control(writer, study.name, Options(**json.loads(study.row.config)))
+        controller = _control(writer, name, options)
         controller.happened(ev.Opened(_NO_LIMIT))
         controller.on_release = writer.close
     except BaseException:

@@ -10,8 +10,8 @@ from velodrome.cli.options import json_option, store_option, study_argument
 from velodrome.cli.output import note, out_fields, out_heading, out_json
 from velodrome.cli.trials import as_data, out_trials
 from velodrome.errors import NotFoundError
+from velodrome.results import TrialResult
 from velodrome.store.reader import Reader
-from velodrome.study import TrialResult
 from velodrome.types import Goal
 
 

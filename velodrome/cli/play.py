@@ -33,14 +33,14 @@ def play(
 
     TRIAL is the best one if it is not given. The agent comes from the trial's last checkpoint, also while it trains.
     """
-    from velodrome import api
+    from velodrome import agents, api
     from velodrome.rl import play as playing
 
     name, wanted = split_target(study, trial)
     found = api.load_study(name, store=store)
-    chosen = api.trained_trial(found, wanted)
+    chosen = agents.trained_trial(found, wanted)
     with prints_to_stderr():
-        agent = api.load_agent(found, chosen.number, weights=weights, deterministic=not stochastic, seed=seed)
+        agent = agents.load_agent(found, chosen.number, weights=weights, deterministic=not stochastic, seed=seed)
         played = playing.play(agent, episodes=episodes, seed=seed, video=video, fps=fps, max_frames=max_frames)
     rows = list(zip(played.returns.tolist(), played.lengths.tolist(), strict=True))
     if as_json:

@@ -14,10 +14,10 @@ from velodrome.cli.output import cell, out_fields, out_heading, out_json, out_ta
 from velodrome.cli.studies import seconds
 from velodrome.cli.trials import as_data, out_trials
 from velodrome.records import TRIALS_PER_STUDY, StudyRow, trial_id
+from velodrome.results import TrialResult
 from velodrome.search.domains import Choice, Domain
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
-from velodrome.study import TrialResult
 from velodrome.types import Goal
 
 

@@ -8,8 +8,9 @@ from velodrome.cli.failures import store_hint
 from velodrome.cli.output import note, number, out, out_json
 from velodrome.cli.studies import num_finished, seconds
 from velodrome.cli.trials import as_data, as_line
+from velodrome.results import TrialResult
 from velodrome.store.reader import Reader
-from velodrome.study import Study, TrialResult
+from velodrome.study import Study
 from velodrome.types import TrialState
 
 

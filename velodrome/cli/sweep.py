@@ -71,9 +71,10 @@ def sweep(
     """
     from velodrome import api
     from velodrome.errors import UsageError
+    from velodrome.new_study import known_env
 
     if env is not None:
-        objective, settings = _of_algorithm(objective, api.known_env(env), steps, given, settings)
+        objective, settings = _of_algorithm(objective, known_env(env), steps, given, settings)
     elif given:
         raise UsageError("-p sets an algorithm's settings", given=f"-p {given[0]}", allowed="only with --env",
                          hint="fix a parameter in the objective's space: Choice(VALUE)")

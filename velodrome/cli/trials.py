@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from velodrome.cli.output import out_table, pairs
-from velodrome.study import TrialResult
+from velodrome.results import TrialResult
 from velodrome.types import Goal, TrialState
 
 
