@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.contracts.executor_contract import ENDINGS, RecordingHost, Running
+from tests.support.executors import ENDINGS, Running, opened
 from tests.support.lines import Lines
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.events import (
@@ -27,7 +27,7 @@ from velodrome.trials.events import (
     Restored,
     Returned,
 )
-from velodrome.trials.executor import Executor, StudyContext
+from velodrome.trials.executor import Executor
 from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.member import Member
 from velodrome.trials.objective import ObjectiveSource
@@ -78,17 +78,11 @@ class JobContract:
     @pytest.fixture(scope="class")
     @classmethod
     def opened(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-        folder = tmp_path_factory.mktemp("job")
-        executor, host = cls.make(ObjectiveSource.of(LINES)), RecordingHost()
-        try:
-            info = executor.describe()
-            executor.open(host, StudyContext(
-                "study", ("error",), True, str(folder / "logs"), str(folder), "files/study", True,
-                cls.group_size,
-            ))
-            yield Running(executor, host, info)
-        finally:
-            executor.close()
+        executor, folder = cls.make(ObjectiveSource.of(LINES)), tmp_path_factory.mktemp("job")
+        with opened(
+            executor, folder, metrics=("error",), asks=True, pauses=True, group_size=cls.group_size
+        ) as running:
+            yield running
 
     @pytest.fixture
     def running(self, opened: Running) -> Running:

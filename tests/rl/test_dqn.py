@@ -1,65 +1,20 @@
-"""DQN: the details that are easy to get wrong, the probes, and a resume that changes nothing."""
+"""DQN: the details that are easy to get wrong."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from tests.rl.runs import FakeTrial, params
+from tests.rl.dqn_runs import SMALL, fixed, learner_for, run_for, transitions
 from velodrome.envs.adapter import make_envs
-from velodrome.envs.env_batch import EnvBatch
-from velodrome.envs.simulators.probes import PROBES
 from velodrome.errors import Diverged, UsageError
-from velodrome.rl.algorithms import read_params
-from velodrome.rl.dqn import DQN, learning
-from velodrome.rl.evaluate import evaluate
 from velodrome.rl.exploration import LastingEpsilonGreedy
-from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.q_policy import EpsilonGreedy, draw_evenly
-from velodrome.rl.replay import Transitions
-from velodrome.rl.training import train
 from velodrome.types import ParamValue
-
-SMALL: dict[str, ParamValue] = {"num_envs": 4, "width": 16, "depth": 1, "batch_size": 16, "learning_starts": 32}
-QUICK: dict[str, ParamValue] = {
-    "num_envs": 8, "width": 32, "depth": 1, "batch_size": 32, "learning_starts": 200, "lr": 5e-3, "target_every": 50,
-    "updates_per_step": 0.5, "exploration_fraction": 0.5, "max_grad_norm": 0.0,
-}
-RAINBOW: dict[str, ParamValue] = {
-    "double": True, "dueling": True, "noisy": True, "prioritized": True, "n_step": 3, "distributional": "categorical",
-    "num_atoms": 21, "v_min": -6.0, "v_max": 10.0, "normalize_obs": True,
-}
-QUANTILE: dict[str, ParamValue] = {**RAINBOW, "noisy": False, "distributional": "quantile", "n_step": 2}
-
-
-def run_for(envs: EnvBatch, given: dict[str, ParamValue], *, steps: int = 100_000, seed: int = 1) -> OffPolicy:
-    _, config = read_params({"algo": "dqn", "env": "", "steps": steps, **given})
-    return learning(envs, config, steps=steps, seed=seed)
-
-
-def learner_for(envs: EnvBatch, given: dict[str, ParamValue]) -> DQN:
-    _, config = read_params({"algo": "dqn", "env": "", "steps": 1, **given})
-    return DQN(envs, config, seed=1)
-
-
-def transitions(size: int = 16, *, num_obs: int = 4, **more: Any) -> Transitions:
-    draw = torch.Generator().manual_seed(0)
-    batch = Transitions(
-        torch.randn(size, num_obs, generator=draw), torch.randint(2, (size,), generator=draw),
-        torch.randn(size, generator=draw), torch.full((size,), 0.9), torch.randn(size, num_obs, generator=draw),
-    )
-    return batch._replace(**more)
-
-
-def fixed(out: Tensor) -> Any:
-    """A network that says the same of every observation."""
-    return lambda x: out.expand(len(x), *out.shape)
 
 
 # The target network says 1, 5, 7; the online network prefers action 0, then 2, then 1. Reward 2, discount 0.9:
@@ -276,136 +231,3 @@ def test_what_is_not_finite_is_named(given: dict[str, ParamValue]) -> None:
 def test_what_it_refuses(env: str, given: dict[str, ParamValue], match: str) -> None:
     with make_envs(env, 1) as envs, pytest.raises(UsageError, match=match):
         run_for(envs, given)
-
-
-# --- probes: tiny environments with a known answer
-
-
-def trained(env: str, steps: int, given: dict[str, ParamValue]) -> tuple[OffPolicy, float]:
-    with make_envs(env, 8) as envs:
-        run = run_for(envs, given, steps=steps)
-        while not run.is_done:
-            run.update()
-    with make_envs(env, 20) as envs:
-        return run, evaluate(run.policy, envs, episodes=40, seed=9).mean
-
-
-KINDS = pytest.mark.parametrize("more", [
-    pytest.param({}, id="plain"), pytest.param(RAINBOW, id="rainbow"),
-    pytest.param(QUANTILE, id="quantile", marks=pytest.mark.slow),
-])
-
-
-@KINDS
-@pytest.mark.parametrize(("name", "steps"), [
-    ("ProbeAction-v0", 1_000), ("ProbeContext-v0", 4_000), ("ProbeCredit-v0", 2_000), ("ProbeMask-v0", 4_000),
-])
-def test_a_probe_is_played_as_well_as_can_be(name: str, steps: int, more: dict[str, ParamValue]) -> None:
-    probe = PROBES[name]
-    _, reached = trained(f"velodrome/{name}", steps, {**QUICK, **more, "gamma": 0.8, "anneal_lr": True})
-    flawed = probe.flawed_return
-    assert flawed is not None
-    assert reached > probe.optimal_return - 0.1 * (probe.optimal_return - flawed)
-
-
-@KINDS
-@pytest.mark.parametrize(("name", "steps"), [
-    ("ProbeValue-v0", 2_000), ("ProbeObservation-v0", 2_000), ("ProbeDiscount-v0", 3_000),
-    ("ProbeTruncation-v0", 4_000),
-])
-def test_a_probes_value_is_learnt(name: str, steps: int, more: dict[str, ParamValue]) -> None:
-    """Not ProbeCredit's: its second observation does not tell the first action, which a buffer has random ones of."""
-    probe, gamma = PROBES[name], 0.8
-    run, _ = trained(f"velodrome/{name}", steps, {**QUICK, **more, "gamma": gamma})
-    assert probe.value is not None
-    policy = run.policy.eval()
-    for obs in np.unique(run.buffer.state()["obs"].flatten(0, 1).numpy(), axis=0):
-        with torch.no_grad():
-            value = float(policy(policy.sight.see(obs[None])).max())
-        assert value == pytest.approx(probe.value(obs, gamma), abs=0.1 * max(1.0, abs(probe.value(obs, gamma))))
-
-
-class WhichHalf(gym.Env[Any, Any]):
-    """One step; action 1 is right where the lower half of the image is bright, action 0 where the upper half is."""
-
-    observation_space = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.half = int(self.np_random.integers(2))
-        return self.image(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self.image(), float(action == self.half), True, False, {}
-
-    def image(self) -> Any:
-        image = np.zeros((8, 8, 1), np.uint8)
-        image[4 * self.half:4 * self.half + 4] = 200
-        return image
-
-
-@pytest.mark.parametrize("more", [{}, {**RAINBOW, "n_step": 1}], ids=["plain", "rainbow"])
-def test_images_are_learnt_from(more: dict[str, ParamValue]) -> None:
-    with make_envs(WhichHalf, 8) as envs:
-        run = run_for(envs, {**QUICK, **more, "lr": 1e-3, "learning_starts": 64, "threads": 1}, steps=512)
-        assert run.buffer.state()["obs"].dtype == torch.uint8
-        while not run.is_done:
-            run.update()
-        assert evaluate(run.policy, envs, episodes=40, seed=9).mean == 1.0
-        learner: Any = run.learner
-        learner.policy.network.trunk.precision = "bfloat16"
-        other = learner_for(envs, {**QUICK, **more, "precision": "float32"})
-        other.load(learner.state())
-        assert [net.trunk and net.trunk.precision for net in (other.policy.network, other.target)] == ["bfloat16"] * 2
-
-
-# --- resume
-
-
-@pytest.mark.parametrize(("env", "more"), [
-    ("CartPole-v1", {}), ("CartPole-v1", {"prioritized": True, "noisy": True, "n_step": 3}),
-    ("MountainCar-v0", RAINBOW), ("velodrome/ProbeMask-v0", {**QUANTILE, "anneal_lr": True, "random_steps": 3.0}),
-])
-def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str, more: dict[str, ParamValue]) -> None:
-    given: dict[str, ParamValue] = {**SMALL, **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 600}
-    whole = FakeTrial(params(env, 1024, given, "dqn"))
-    expected = train(whole)
-    for stop_at in (1, 3):
-        cut = FakeTrial(params(env, 1024, given, "dqn"), stop_at=stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-        again = FakeTrial(params(env, 1024, given, "dqn"), saved=cut.saved)
-        assert train(again) == expected
-        assert same(again.saved, whole.saved)
-
-
-def same(one: Any, two: Any) -> bool:
-    """Whether two states are equal to the last bit."""
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(two) and all(map(same, one, two))
-    if isinstance(one, Tensor):
-        return torch.equal(one, two)
-    return bool(np.array_equal(one, two))
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
-    weights = []
-    for seed in (1, 1, 2):
-        trial = FakeTrial(params("CartPole-v1", 512, {**SMALL, "eval_episodes": 1}, "dqn"), seed=seed)
-        train(trial)
-        assert trial.saved is not None
-        weights.append(trial.saved[1]["learner"]["network"]["weights"])
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
-def test_a_softened_run_goes_on_with_half_the_learning_rate() -> None:
-    with make_envs("CartPole-v1", 4) as envs:
-        learner = learner_for(envs, {**SMALL, "noisy": True})
-        noise = learner.noise.get_state()
-        learner.soften(2)
-        assert learner.step.lr_scale == 0.25
-        assert not torch.equal(learner.noise.get_state(), noise)

@@ -6,52 +6,19 @@ import json
 import math
 import os
 import signal
-from collections.abc import Sequence
 
 import pytest
 
 from tests.support.fakes import MemoryLog, ScriptedExecutor
+from tests.trials.managed import CONTEXT, a_controller, returns_x, run
 from velodrome.clock import FakeClock
-from velodrome.errors import ObjectiveError, StoreFullError
-from velodrome.records import StudyRow
-from velodrome.resources.slots import Slot
+from velodrome.errors import StoreFullError
 from velodrome.search.domains import Choice, Float
-from velodrome.search.history import History
-from velodrome.search.registry import make_sampler, make_scheduler
 from velodrome.search.space import Space
 from velodrome.trials import events as ev
-from velodrome.trials.controller import Controller
-from velodrome.trials.executor import Host, Job, StudyContext
-from velodrome.trials.manager import Manager, Outcome, Progress
-from velodrome.trials.policy import Policy
-from velodrome.trials.share import Allowance
-from velodrome.trials.table import TrialTable
-from velodrome.types import Failure, FailureClass, Goal, TrialState
-
-SPACE = Space(x=Float(0.0, 1.0))
-CONTEXT = StudyContext("s", ("value",), False, "")
-ROW = StudyRow(1, "s", "running", "minimize value", 7, 5, "random", "none", "{}", "", "{}", 0.0)
-
-
-def a_controller(
-    log: MemoryLog, *, space: Space = SPACE, sampler: str = "random", scheduler: str = "none",
-    clock: FakeClock | None = None,
-) -> Controller:
-    goal = Goal.parse(ROW.goal)
-    table = TrialTable(History(space, goal), make_scheduler(scheduler, goal), Policy())
-    return Controller(ROW, table, make_sampler(sampler, seed=ROW.seed), log, clock or FakeClock(100.0))
-
-
-def returns_x(host: Host, job: Job) -> None:
-    host.happened(ev.Returned(job.number, {"value": float(job.params["x"] or 0)}))
-
-
-def run(log: MemoryLog, script: object = returns_x, target: int = 5, **kwargs: object) -> Outcome:
-    controller = a_controller(log)
-    executor = ScriptedExecutor(script)  # type: ignore[arg-type]  # the tests' scripts are plain functions
-    outcome = Manager(controller, executor, CONTEXT, target=target, **kwargs).run()  # type: ignore[arg-type]  # likewise
-    assert executor.closed
-    return outcome
+from velodrome.trials.executor import Host, Job
+from velodrome.trials.manager import Manager, Outcome
+from velodrome.types import TrialState
 
 
 def test_a_study_runs_to_its_end_and_all_of_it_is_in_the_log() -> None:
@@ -184,125 +151,6 @@ def test_a_scheduler_stops_trials_and_its_reasons_are_kept() -> None:
     assert {row.action for row in log.decisions} == {"stop", "continue"}
 
 
-def test_what_is_not_finished_is_given_back_when_time_is_up() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    controller = a_controller(log, clock=clock)
-
-    class Slow(ScriptedExecutor):
-        def poll(self, timeout_s: float) -> None:
-            clock.advance(timeout_s)
-
-    outcome = Manager(controller, Slow(returns_x), CONTEXT, target=5, timeout_s=1.0).run()
-    assert outcome.state == "stopped"
-    assert log.trials[0].state == "waiting"
-    assert clock.now() == pytest.approx(1.0), "and not later than it was up"
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_loop_in_order(signum: signal.Signals) -> None:
-    log = MemoryLog()
-
-    def script(host: Host, job: Job) -> None:
-        if job.number == 2:
-            os.kill(os.getpid(), signum)
-            host.happened(ev.GivenBack(job.number))
-        else:
-            returns_x(host, job)
-
-    before = signal.getsignal(signum)
-    outcome = run(log, script)
-    assert (outcome.state, outcome.signum) == ("stopped", signum)
-    assert [row.state for row in log.trials.values()] == ["completed", "completed", "waiting"]
-    assert signal.getsignal(signum) is before
-
-
-def test_ctrl_c_is_raised_inside_an_objective_that_runs_here() -> None:
-    log = MemoryLog()
-    raised: list[bool] = []
-
-    def script(host: Host, job: Job) -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(1000):
-                pass
-        except KeyboardInterrupt:
-            raised.append(True)
-            raise
-
-    controller = a_controller(log)
-    executor = ScriptedExecutor(script)
-    executor.runs_here = True
-    outcome = Manager(controller, executor, CONTEXT, target=5).run()
-    assert raised == [True]
-    assert outcome.signum == signal.SIGINT
-
-
-def test_a_study_whose_first_trials_fail_alike_stops() -> None:
-    log = MemoryLog()
-    failure = Failure(FailureClass.USER, "boom", "ValueError", "train.py", 3).to_json()
-    outcome = run(log, lambda host, job: host.happened(ev.Failed(job.number, failure)), target=50)
-    assert outcome.state == "failed"
-    assert "first 5 trials all failed in the same way: boom" in outcome.note
-    assert len(log.trials) == 5
-
-
-def test_a_full_store_pauses_the_study_and_loses_nothing_when_there_is_room_again() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    controller = a_controller(log, clock=clock)
-    notes: list[str] = []
-
-    class Timed(ScriptedExecutor):
-        polls = 0
-
-        def poll(self, timeout_s: float) -> None:
-            self.polls += 1
-            clock.advance(timeout_s)
-            log.is_full = 2 <= self.polls < 20
-            super().poll(timeout_s)
-
-    def note(progress: Progress) -> None:
-        notes.append(progress.note)
-
-    outcome = Manager(controller, Timed(returns_x), CONTEXT, target=5, on_progress=note).run()
-    assert outcome.state == "finished"
-    assert len(log.trials) == 5
-    assert any(notes)
-    assert [row.seq for row in log.events] == list(range(1, 18)), "written once"
-
-
-def test_a_store_that_stays_full_stops_the_study_with_the_error() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    controller = a_controller(log, clock=clock)
-
-    class Timed(ScriptedExecutor):
-        def poll(self, timeout_s: float) -> None:
-            clock.advance(timeout_s)
-            log.is_full = True
-            super().poll(timeout_s)
-
-    executor = Timed(returns_x)
-    with pytest.raises(StoreFullError):
-        Manager(controller, executor, CONTEXT, target=5).run()
-    assert executor.closed
-    assert clock.now() >= 10.0
-
-
-def test_an_error_of_the_executor_leaves_a_study_that_can_be_resumed() -> None:
-    log = MemoryLog()
-
-    def script(host: Host, job: Job) -> None:
-        if job.number == 2:
-            raise ObjectiveError("The objective's file is gone")
-        returns_x(host, job)
-
-    controller = a_controller(log)
-    with pytest.raises(ObjectiveError, match="is gone"):
-        Manager(controller, ScriptedExecutor(script), CONTEXT, target=5).run()
-    assert [row.state for row in log.trials.values()][:2] == ["completed", "completed"]
-    assert log.study["state"] == "stopped"
-    assert "is gone" in log.study["note"]
-
-
 def test_a_checkpoint_is_deleted_only_when_the_log_knows_that_it_is_not_needed() -> None:
     log, clock = MemoryLog(), FakeClock()
     controller = a_controller(log, clock=clock)
@@ -383,103 +231,6 @@ def test_a_define_by_run_trial_gets_its_parameters_one_by_one() -> None:
     assert [t.params for t in replayed.table.history.finished()] == [{"x": first} for first, _ in seen]
 
 
-class Shared:
-    """A share that goes by a list: what may be held at the first look, the second, and so on; the last for good."""
-
-    def __init__(self, *allowances: Allowance) -> None:
-        self._allowances = list(allowances)
-        self.asked: list[tuple[int, int]] = []
-
-    def adjust(self, held: Sequence[Slot], wanted: int, gpu_peak_bytes: int = 0) -> Allowance:
-        self.asked.append((len(held), wanted))
-        return self._allowances.pop(0) if len(self._allowances) > 1 else self._allowances[0]
-
-
-def test_a_study_holds_what_it_may_and_says_why() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    share = Shared(
-        Allowance((Slot(0), Slot(1)), "all is free"), *[Allowance((), "bob has come", 1.0, 2.0)] * 3,
-        Allowance((Slot(1),), "bob has gone"),
-    )
-    seen: list[tuple[int, str]] = []
-
-    def script(host: Host, job: Job) -> None:
-        clock.advance(0.05)
-        returns_x(host, job)
-
-    executor = ScriptedExecutor(script)
-    poll = executor.poll
-
-    def passing(timeout_s: float) -> None:
-        clock.advance(0.05)
-        poll(timeout_s)
-
-    executor.poll = passing  # type: ignore[method-assign]  # time must pass where nothing runs
-    manager = Manager(
-        a_controller(log, clock=clock), executor, CONTEXT, target=8, share=share,
-        on_progress=lambda p: seen.append((p.finished, p.note)),
-    )
-    assert manager.run() == Outcome("finished", "")
-    assert executor.resized == [
-        (2, "all is free", 0.0, 30.0), (0, "bob has come", 1.0, 2.0), (1, "bob has gone", 0.0, 30.0)
-    ]
-    assert [(d.by, d.action, d.reason) for d in log.decisions] == [
-        ("resources", "resize", "2 workers: all is free"), ("resources", "resize", "0 workers: bob has come"),
-        ("resources", "resize", "1 worker: bob has gone"),
-    ]
-    assert "waiting for a place: bob has come" in [note for _, note in seen]
-    assert share.asked[0] == (1, 8), "before the first trial is launched"
-    assert share.asked[1][0] == 2
-
-
-def test_a_slot_that_nobody_uses_any_more_is_not_kept_until_the_next_look() -> None:
-    share, clock = Shared(Allowance((Slot(0), Slot(1)))), FakeClock()
-    looks: list[int] = []
-
-    def script(host: Host, job: Job) -> None:
-        looks.append(len(share.asked))
-        if job.number == 3:
-            del executor.slots[1:]  # the process of a worker that was seen off is gone
-        returns_x(host, job)
-
-    executor = ScriptedExecutor(script, places=2)
-    Manager(a_controller(MemoryLog(), clock=clock), executor, CONTEXT, target=8, share=share).run()
-    assert looks == [1, 1, 1, 1, 2, 2, 2, 2], "the clock stands still: nothing is due"
-    assert [held for held, _ in share.asked[:2]] == [2, 1]
-
-
-def test_a_study_that_waits_for_a_slot_looks_more_often() -> None:
-    asked = {}
-    for every_s in (0.2, 0.05):
-        share, clock = Shared(Allowance((Slot(0), Slot(1)), look_in_s=every_s)), FakeClock()
-
-        def script(host: Host, job: Job, clock: FakeClock = clock) -> None:
-            clock.advance(0.06)
-            returns_x(host, job)
-
-        Manager(a_controller(MemoryLog(), clock=clock), ScriptedExecutor(script), CONTEXT, target=8, share=share).run()
-        asked[every_s] = len(share.asked)
-    assert asked[0.05] >= 2 * asked[0.2]
-
-
-def test_a_trial_that_hangs_is_abandoned_and_fails_at_last() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    executor = ScriptedExecutor(lambda _host, _job: None)
-
-    def passing(_timeout_s: float) -> None:
-        clock.advance(0.5)
-
-    executor.poll = passing  # type: ignore[method-assign]  # nothing is ever heard of a trial
-    executor.room = lambda: 1 - controller.table.counts[TrialState.RUNNING]  # type: ignore[method-assign]  # one place
-    controller = a_controller(log, clock=clock)
-    Manager(controller, executor, CONTEXT, target=1, hung_after_s=10.0).run()
-    [row] = log.trials.values()
-    assert (row.state, row.failure_class, row.attempt) == ("failed", "hung", 3)
-    assert row.failure is not None
-    assert "nothing was heard of it for 10.5 s; the limit is 10 s, as given" in row.failure
-    assert 30.0 < clock.now() < 40.0
-
-
 def test_what_a_trial_notes_is_a_decision() -> None:
     log = MemoryLog()
 
@@ -491,24 +242,3 @@ def test_what_a_trial_notes_is_a_decision() -> None:
     [decision] = log.decisions
     assert (decision.by, decision.action, decision.reason) == ("rl", "precision", "bfloat16: twice as fast here")
     assert decision.trial_id == log.trials[0].id
-
-
-def test_nothing_is_launched_on_a_place_that_the_study_does_not_have_yet() -> None:
-    log, clock = MemoryLog(), FakeClock()
-    share = Shared(Allowance((), "all is taken"), Allowance((), "all is taken"), Allowance((Slot(0),), "bob has gone"))
-
-    def script(host: Host, job: Job) -> None:
-        assert executor.slots
-        returns_x(host, job)
-
-    executor = ScriptedExecutor(script)
-    poll = executor.poll
-
-    def passing(timeout_s: float) -> None:
-        clock.advance(0.2)
-        poll(timeout_s)
-
-    executor.poll = passing  # type: ignore[method-assign]  # time must pass where nothing runs
-    outcome = Manager(a_controller(log, clock=clock), executor, CONTEXT, target=2, share=share).run()
-    assert outcome == Outcome("finished", "")
-    assert [row.at for row in log.events if row.kind == "launched"] == pytest.approx([0.4, 0.6])

@@ -1,72 +1,23 @@
-"""The process executor: the contract, and every way in which processes die."""
+"""The process executor: the contract, what a worker is like, and what becomes of its output."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.contracts.executor_contract import PATIENCE_S, Running
 from tests.contracts.queueing_contract import QueueingContract
+from tests.support.processes import ProcessTests, processes
 from velodrome.errors import ObjectiveError
 from velodrome.resources.slots import Slot
-from velodrome.trials import preemption
-from velodrome.trials.events import Checkpointed, Event, Failed, GivenBack, Lost, Preempted, Reported, Returned
-from velodrome.trials.executor import Executor
+from velodrome.trials.events import Event, Failed, Preempted, Returned
 from velodrome.trials.objective import ObjectiveSource
 from velodrome.trials.process_executor import ProcessExecutor
 
-SLEEP = "import time\ntrial.report(0, score=0.0)\ntime.sleep(600)"
 
-
-def processes(running: Running) -> ProcessExecutor:
-    """The executor as what it is."""
-    assert isinstance(running.executor, ProcessExecutor)
-    return running.executor
-
-
-def worker(running: Running) -> int:
-    """The process id of the only worker."""
-    running.until(lambda: bool(processes(running).pids()))
-    return processes(running).pids()[0]
-
-
-def wait_until(true: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Waits for something outside of this process; fails where it does not come."""
-    end_at = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end_at
-        time.sleep(0.01)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no such process runs (a zombie does not)."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
-@pytest.fixture
-def _quick_to_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGKILL comes soon after SIGTERM."""
-    monkeypatch.setattr(preemption, "KILL_AFTER_S", 0.3)
-
-
-class TestProcessExecutor(QueueingContract):
-    def make(self, source: ObjectiveSource, *, workers: int = 1, prefetch: int = 8, **options: Any) -> Executor:
-        return ProcessExecutor(source, [Slot(i, **options) for i in range(workers)], prefetch=prefetch)
-
+class TestProcessExecutor(ProcessTests, QueueingContract):
     # --- what a worker is like
 
     def test_workers_run_at_the_same_time(self, tmp_path: Path) -> None:
@@ -206,221 +157,6 @@ class TestProcessExecutor(QueueingContract):
             running.until(lambda: executor.room() == 2)
             assert sorted((slot.index, slot.threads) for slot in executor.held()) == [(0, 2), (1, 1)]
 
-    # --- deaths
-
-    @pytest.mark.parametrize(("body", "kind", "words", "code"), [
-        ("import ctypes\nctypes.string_at(0)", "user", "a segmentation fault, SIGSEGV", "ctypes.string_at(0)"),
-        ("import os\nos.abort()", "user", "an abort, SIGABRT", "os.abort()"),
-        ("import os\nos._exit(3)", "user", "ended its own process with exit status 3", "os._exit(3)"),
-        ("import os\nos._exit(0)", "user", "ended its own process with exit status 0", "os._exit(0)"),
-    ])
-    def test_a_trial_that_ends_its_process_fails_with_its_line(
-        self, tmp_path: Path, body: str, kind: str, words: str, code: str
-    ) -> None:
-        with self.running(tmp_path, "if trial.number == 1: return 1.0\n" + body) as running:
-            failure = running.failure(0)
-            assert failure.kind == kind
-            assert words in failure.message
-            assert failure.file == str(tmp_path / "objective.py")
-            assert failure.code == code
-            assert running.run(1) == Returned(1, {"score": 1.0})
-
-    def test_memory_beyond_the_slots_limit_is_oom_and_the_worker_is_replaced(self, tmp_path: Path) -> None:
-        body = "if trial.number == 1: return 1.0\nhoard = []\nwhile True: hoard.append(bytearray(16 << 20))"
-        with self.running(tmp_path, body, memory_bytes=512 << 20) as running:
-            before = worker(running)
-            failure = running.failure(0)
-            assert failure.kind == "oom"
-            assert failure.code == "while True: hoard.append(bytearray(16 << 20))"
-            assert running.run(1) == Returned(1, {"score": 1.0})
-            assert worker(running) != before
-
-    @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-    def test_a_worker_ended_from_outside_loses_its_trial(self, tmp_path: Path, signum: signal.Signals) -> None:
-        with self.running(tmp_path, "if trial.number: return 1.0\n" + SLEEP) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            os.kill(worker(running), signum)
-            running.until(lambda: len(running.host.events) == 2)
-            assert running.host.ending(0) == Lost(0, f"the worker was ended from outside by {signum.name}")
-            assert running.run(1) == Returned(1, {"score": 1.0})
-
-    def test_only_the_running_trial_is_lost(self, tmp_path: Path) -> None:
-        """Trials behind it in the pipe are given back, whether or not the worker has seen them."""
-        body = "if trial.number < 2: return 1.0\n" + SLEEP
-        with self.running(tmp_path, body) as running:
-            running.run(0)
-            running.run(1)
-            for number in (2, 3, 4):
-                running.launch(number)
-            os.kill(worker(running), signal.SIGSTOP)
-            running.executor.poll(0)
-            os.kill(worker(running), signal.SIGKILL)
-            running.until(lambda: len([e for e in running.host.events if not isinstance(e, Reported)]) == 5)
-            assert isinstance(running.host.ending(2), Lost)
-            given_back = [GivenBack(3, ran=False), GivenBack(4, ran=False)]
-            assert [running.host.ending(3), running.host.ending(4)] == given_back
-
-    def test_what_a_trial_leaves_behind_dies_with_its_worker(self, tmp_path: Path) -> None:
-        body = """
-            import subprocess, time
-            child = subprocess.Popen(["sleep", "600"])
-            trial.report(child.pid, score=0.0)
-            time.sleep(600)
-        """
-        with self.running(tmp_path, body) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            first = running.host.events[0]
-            assert isinstance(first, Reported)
-            os.kill(worker(running), signal.SIGKILL)
-            running.until(lambda: len(running.host.events) == 2)
-            wait_until(lambda: is_gone(first.step))
-            running.launch(1)
-            running.until(lambda: len(running.host.events) == 3)
-            second = running.host.events[2]
-            assert isinstance(second, Reported)
-            running.executor.close()
-            wait_until(lambda: is_gone(second.step))
-
-    def test_a_dead_launcher_is_replaced_and_its_trials_are_lost(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "if trial.number: return 1.0\n" + SLEEP, workers=2) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events) and len(processes(running).pids()) == 2)
-            before = processes(running).pids()
-            os.kill(processes(running).launcher_pid, signal.SIGKILL)
-            running.until(lambda: len(running.host.events) == 2)
-            assert isinstance(running.host.ending(0), Lost)
-            wait_until(lambda: all(map(is_gone, before)))
-            assert running.run(1) == Returned(1, {"score": 1.0})
-
-    # --- places that come and go
-
-    @pytest.mark.usefixtures("_quick_to_kill")
-    def test_a_preempted_trial_that_pays_no_heed_is_ended_with_its_group(self, tmp_path: Path) -> None:
-        body = """
-            import signal, subprocess, time
-            if trial.number: return 1.0
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            child = subprocess.Popen(["sleep", "600"])
-            trial.report(child.pid, score=0.0)
-            time.sleep(600)
-        """
-        with self.running(tmp_path, body) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            first, before = running.host.events[0], worker(running)
-            assert isinstance(first, Reported)
-            running.executor.preempt(0, "bob has come", 0.1)
-            running.until(lambda: len(running.host.events) == 2)
-            assert running.host.ending(0) == Preempted(0, "bob has come")
-            wait_until(lambda: is_gone(first.step) and is_gone(before))
-            assert running.run(1) == Returned(1, {"score": 1.0}), "the slot is still its own: another worker has it"
-
-    def test_sigterm_gives_a_trial_the_chance_to_save_itself(self, tmp_path: Path) -> None:
-        body = """
-            import signal, time
-            def save(*_):
-                trial.checkpoint(1, "saved")
-            signal.signal(signal.SIGTERM, save)
-            trial.report(0, score=0.0)
-            while True: time.sleep(0.01)
-        """
-        with self.running(tmp_path, body) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            running.executor.preempt(0, "bob has come", 0.05)
-            running.until(lambda: len(running.host.events) == 3)
-            assert isinstance(running.host.events[1], Checkpointed)
-            assert running.host.ending(0) == Preempted(0, "bob has come")
-
-    @pytest.mark.usefixtures("_quick_to_kill")
-    def test_a_stopped_worker_is_preempted_as_well(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, SLEEP) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            os.kill(worker(running), signal.SIGSTOP)
-            running.executor.preempt(0, "bob has come", 0.05)
-            running.until(lambda: len(running.host.events) == 2)
-            assert running.host.ending(0) == Preempted(0, "bob has come")
-
-    def test_a_study_grows_and_shrinks(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "if trial.number < 9: return 1.0\n" + SLEEP) as running:
-            executor = processes(running)
-            slots = [Slot(index) for index in range(3)]
-            running.run(0)
-            executor.resize(slots, "all is free", 60.0, 60.0)
-            running.until(lambda: len(executor.pids()) == 3)
-            assert executor.held() == slots
-            running.launch(9)
-            running.until(lambda: bool(running.host.of(9)))
-            [busy] = [w.slot for w in executor._workers if w.jobs]
-            executor.resize([], "bob has come", 60.0, 60.0)
-            running.until(lambda: executor.held() == [busy])
-            assert executor.room() == 0, "the idle ones are gone, the busy one takes nothing more"
-            executor.resize([busy], "bob has gone", 60.0, 60.0)
-            executor.resize([slots[1]], "bob is back, in a hurry", 0.0, 0.05)
-            running.until(lambda: any(isinstance(e, Preempted) for e in running.host.of(9)))
-            assert running.host.ending(9) == Preempted(9, "bob is back, in a hurry")
-            running.until(lambda: executor.held() == [slots[1]])
-            assert running.run(1) == Returned(1, {"score": 1.0})
-
-    def test_a_busy_worker_leaves_after_its_trial(self, tmp_path: Path) -> None:
-        body = "import time\ntrial.report(0, score=0.0)\ntime.sleep(0.2)\nreturn 1.0"
-        with self.running(tmp_path, body) as running:
-            running.launch(0)
-            running.until(lambda: bool(running.host.events))
-            pid = worker(running)
-            running.executor.resize([], "bob has come", 60.0, 60.0)
-            running.until(lambda: running.executor.held() == [])
-            assert running.host.ending(0) == Returned(0, {"score": 1.0})
-            wait_until(lambda: is_gone(pid))
-
-    def test_a_worker_that_is_not_needed_before_it_is_ready_is_no_failed_start(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, "return 1.0") as running:
-            slots = [Slot(index) for index in range(2)]
-            for _ in range(5):
-                running.executor.resize(slots, "", 0.0, 0.0)
-                running.executor.resize(slots[:1], "", 0.0, 0.0)
-            running.until(lambda: running.executor.held() == slots[:1])
-            assert running.run(0) == Returned(0, {"score": 1.0})
-
-    def test_an_abandoned_trial_ends_as_it_is_said_and_what_waits_behind_it_is_given_back(self, tmp_path: Path) -> None:
-        body = "if trial.number < 2: return 1.0\n" + SLEEP
-        end = Failed(2, {"kind": "hung"})
-        with self.running(tmp_path, body) as running:
-            running.run(0)
-            running.run(1)
-            for number in (2, 3):
-                running.launch(number)
-            os.kill(worker(running), signal.SIGSTOP)
-            running.executor.poll(0)
-            running.executor.abandon(3, Failed(3, {"kind": "hung"}))
-            running.executor.abandon(2, end)
-            running.until(lambda: len([e for e in running.host.events if not isinstance(e, Reported)]) == 4)
-            assert running.host.ending(2) == end
-            assert running.host.ending(3) == GivenBack(3, ran=False)
-
-    def test_close_leaves_no_process(self, tmp_path: Path) -> None:
-        with self.running(tmp_path, SLEEP, workers=2) as running:
-            running.launch(0)
-            running.launch(1)
-            running.until(lambda: len(running.host.events) == 2)
-            pids = [*processes(running).pids(), processes(running).launcher_pid]
-        assert len(pids) == 3
-        wait_until(lambda: all(map(is_gone, pids)))
-
-    def test_a_worker_that_dies_while_it_loads_is_an_error(self, tmp_path: Path) -> None:
-        file = tmp_path / "dies.py"
-        file.write_text("import ctypes\nctypes.string_at(0)\ndef train(trial): return 1.0\n")
-        executor = self.make(ObjectiveSource.of(str(file)))
-        try:
-            with pytest.raises(ObjectiveError, match="a segmentation fault") as caught:
-                executor.describe()
-        finally:
-            executor.close()
-        assert f"{file}:2" in caught.value.given
-
     def test_a_log_folder_that_can_not_be_made_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "logs").write_text("a file")
         with self.running(tmp_path, "return 1.0") as running, pytest.raises(ObjectiveError, match="can't be written"):
@@ -440,43 +176,6 @@ class TestProcessExecutor(QueueingContract):
             assert running.host.printed(0) == "through\n"
             assert running.run(1) == Returned(1, {})
 
-    def test_a_killed_controller_leaves_no_process(self, tmp_path: Path) -> None:
-        """Not its workers, not a worker stuck in a trial, not what that trial started."""
-        script = tmp_path / "controller.py"
-        script.write_text(textwrap.dedent("""
-            import os, sys, subprocess, time
-            from velodrome.resources.slots import Slot
-            from velodrome.trials.executor import Job, StudyContext
-            from velodrome.trials.objective import ObjectiveSource
-            from velodrome.trials.process_executor import ProcessExecutor
-
-            class Host:
-                def happened(self, event):
-                    print(event.step, executor.launcher_pid, *executor.pids(), flush=True)
-
-            def train(trial):
-                child = subprocess.Popen(["sleep", "600"])
-                trial.report(child.pid, score=0.0)
-                time.sleep(600)
-
-            executor = ProcessExecutor(ObjectiveSource.of(train), [Slot(0), Slot(1)])
-            executor.describe()
-            executor.open(Host(), StudyContext("s", ("score",), False, ""))
-            for number in range(2):
-                while not executor.room():
-                    executor.poll(0.1)
-                executor.launch(Job(number, 1, 0, {}))
-            while True:
-                executor.poll(1.0)
-        """))
-        with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as controller:
-            assert controller.stdout is not None
-            lines = [controller.stdout.readline() for _ in range(2)]
-            controller.kill()
-        pids = {int(word) for line in lines for word in line.split()}
-        assert len(pids) == 5
-        wait_until(lambda: all(map(is_gone, pids)), within_s=3.0)
-
 
 def test_a_large_closure_travels(tmp_path: Path) -> None:
     data = bytes(range(256)) * (1 << 16)
@@ -484,7 +183,7 @@ def test_a_large_closure_travels(tmp_path: Path) -> None:
     def train(_trial: Any) -> float:
         return float(len(data))
 
-    with TestProcessExecutor().running(tmp_path, train, workers=2) as running:
+    with ProcessTests().running(tmp_path, train, workers=2) as running:
         assert running.run(0) == Returned(0, {"score": float(1 << 24)})
 
 
@@ -495,7 +194,7 @@ def test_large_parameters_do_not_jam_the_pipe(tmp_path: Path) -> None:
             trial.report(i, **{f"metric_{j}": 0.5 for j in range(100)})
         return len(trial.params["x"])
     """
-    with TestProcessExecutor().running(tmp_path, body) as running:
+    with ProcessTests().running(tmp_path, body) as running:
         for number in range(6):
             running.launch(number, {"x": "y" * (1 << 20)})
         running.until(lambda: sum(isinstance(e, Returned) for e in running.host.events) == 6)
@@ -516,7 +215,7 @@ def test_a_function_that_can_not_be_pickled_is_an_error() -> None:
 
 def test_a_failure_event_holds_json(tmp_path: Path) -> None:
     events: list[Event] = []
-    with TestProcessExecutor().running(tmp_path, "raise KeyError('x')") as running:
+    with ProcessTests().running(tmp_path, "raise KeyError('x')") as running:
         running.host.on_event = events.append
         running.failure(0)
     [event] = events

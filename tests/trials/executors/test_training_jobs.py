@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from tests.contracts.executor_contract import Running
 from tests.contracts.job_contract import PARAMS, JobContract, alone, assert_same, reports
+from tests.support.executors import Running
 from velodrome.resources.slots import Slot
 from velodrome.trials.events import Event, Failed, Lost, Noted, Reported, Returned
 from velodrome.trials.executor import Executor
