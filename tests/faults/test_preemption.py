@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support.fakes import MemoryLog
+from tests.support.threads import one_thread as one_thread  # sums come out differently on two
 from velodrome.clock import SystemClock
 from velodrome.records import StudyRow
 from velodrome.resources.slots import Slot
@@ -84,15 +85,6 @@ def run(folder: Path, executor: Executor, times: int) -> MemoryLog:
     return log
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in a worker: sums come out differently on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def state_of(folder: Path, log: MemoryLog) -> dict[str, torch.Tensor]:
     """The trial's last weights, and its optimizer's state."""
     last = max(log.checkpoints, key=lambda checkpoint: checkpoint.step)
@@ -102,7 +94,6 @@ def state_of(folder: Path, log: MemoryLog) -> dict[str, torch.Tensor]:
     return {**state["model"], **moments, "rng": state["rng"]}
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_torch_trial_that_is_preempted_ends_with_the_weights_of_one_that_is_not(
     tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch
