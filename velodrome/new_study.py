@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from velodrome.errors import SpaceError, StudyExistsError, UsageError
+from velodrome.errors import SpaceError, StudyExistsError, UsageError, nearest
 from velodrome.options import Options
 from velodrome.records import StudyRow
 from velodrome.rl.algorithms import OBJECTIVE, run_name
@@ -76,6 +76,11 @@ def known_env(env: str) -> str:
     """
     if ".py" in env:
         path, colon, cls = env.rpartition(":") if ".py:" in env else (env, "", "")
+        if not Path(path).is_file():
+            from velodrome.envs.adapter_errors import EnvError
+
+            raise EnvError("There is no such file", given=path, allowed="FILE.py:ClassName",
+                           hint=nearest(path, [str(near) for near in Path(path).parent.glob("*.py")]))
         return f"{Path(path).resolve()}{colon}{cls}"
     from velodrome.envs.adapter_factory import find_spec
 

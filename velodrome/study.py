@@ -19,6 +19,7 @@ from velodrome.records import StudyRow, TrialRow
 from velodrome.results import TrialResult
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
+from velodrome.stored_space import space_of
 from velodrome.types import Goal, TrialState
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Study:
     @property
     def space(self) -> Space:
         """Its search space; of a define-by-run study, what is known of it."""
-        return Space.from_json(json.loads(self.row.space))
+        return space_of(self.store, self.row.space)
 
     # --- its results
 
