@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from velodrome.arguments import whole
 from velodrome.by_hand import AskedTrial, ByHand, Result
 from velodrome.errors import NotFoundError, UsageError
 from velodrome.pareto import Point, front, hypervolume
@@ -88,7 +89,7 @@ class Study:
         """
 
         def read(reader: Reader) -> TrialResult:
-            row = reader.trial(self._row.id, number)
+            row = reader.trial(self._row.id, whole("number", number, 0))
             return TrialResult.of(row, reader.params(row.id), self)
 
         return self._read(read)
@@ -118,7 +119,7 @@ class Study:
         """The best completed trials, best first, by the goal's first metric."""
 
         def read(reader: Reader) -> list[TrialResult]:
-            rows = reader.best(self._row.id, count)
+            rows = reader.best(self._row.id, whole("count", count, 0))
             return [TrialResult.of(row, reader.params(row.id), self) for row in rows]
 
         return self._read(read)
