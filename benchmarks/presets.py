@@ -8,20 +8,23 @@ A sweep is what ``velo sweep ALGO --env ID -p NAME=LOW..HIGH`` runs. Its trials 
 of them may just have been lucky: the best three settings and the preset meet again over ``SEEDS`` seeds, and the
 highest interquartile mean wins. All seeds are 100 and up; benchmarks/returns.py measures with others.
 
-The store keeps both stages as studies; what is kept as evidence is ``benchmarks/presets/NAME.csv``: every trial, its
-return, and the settings that were searched. A test compares the winner there with ``rl/presets.py``.
+The store keeps both stages as studies, so that a search that was cut goes on when it is started again: studies that
+are whole there are used as they are, others are resumed. What is kept as evidence is ``benchmarks/presets/NAME.csv``:
+every trial, its return, and the settings that were searched. A test compares the winner there with ``rl/presets.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import velodrome as velo
+from velodrome.errors import NotFoundError
 from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
 
 SEEDS, FINALISTS, FIRST_SEED = 4, 3, 100
@@ -74,8 +77,9 @@ def run(name: str, store: Path) -> None:
     search = SEARCHES[name]
     names = [text.partition("=")[0] for text in search.domains]
     space = training_space(search.algo, search.env, search.steps, search.domains, search=True)
-    how: dict[str, Any] = {"goal": GOAL, "store": store, "seed": FIRST_SEED, "progress": False}
-    study = velo.sweep(OBJECTIVE, space, trials=search.trials, name=f"{name}-search", sampler="tpe", **how)
+    how: dict[str, Any] = {"goal": GOAL, "sampler": "tpe", "seed": FIRST_SEED, "progress": False}
+    study = whole_study(f"{name}-search", store, search.trials, space, lambda study: velo.sweep(
+        OBJECTIVE, space, trials=search.trials, name=study, store=store, **how))
     trials = [trial for trial in study.trials if trial.value is not None]
     best = sorted(trials, key=lambda trial: -(trial.value or 0.0))[:FINALISTS]
     before = dict(training_space(search.algo, search.env, search.steps).domains)
@@ -95,9 +99,28 @@ def run(name: str, store: Path) -> None:
         writer.writerows(rows)
 
 
+def whole_study(
+    name: str, store: Path, trials: int, space: velo.Space, start: Callable[[str], velo.Study]
+) -> velo.Study:
+    """The study of that name with all its trials: from the store, resumed where some are missing, or started."""
+    try:
+        study = velo.load_study(name, store=store)
+    except NotFoundError:
+        return start(name)
+    if study.space != space:
+        sys.exit(f"Study {name} in {store} searches something else: {'; '.join(study.space.diff(space))}.\n"
+                 "Name another store: --store PATH")
+    if sum(trial.state.is_finished for trial in study.trials) >= trials:
+        return study
+    return velo.resume(name, trials=trials, store=store, progress=False)
+
+
 def _meet(search: Search, settings: Mapping[str, Any], name: str, store: Path) -> velo.Replicates:
-    study = velo.train(search.algo, search.env, steps=search.steps, seed=FIRST_SEED + 1, seeds=SEEDS, name=name,
-                       store=store, progress=False, **settings)
+    """The returns of some settings over ``SEEDS`` seeds."""
+    space = training_space(search.algo, search.env, search.steps, settings)
+    study = whole_study(name, store, SEEDS, space, lambda study: velo.train(
+        search.algo, search.env, steps=search.steps, seed=FIRST_SEED + 1, seeds=SEEDS, name=study, store=store,
+        progress=False, **settings))
     return velo.Replicates.of([trial.value for trial in study.trials if trial.value is not None])
 
 

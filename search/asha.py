@@ -38,7 +38,7 @@ class ASHA:
     """
 
     needs_reports = True
-    without_pauses = "trials are stopped at rungs instead (type=stop)"
+    without_pauses = "trials are stopped at rungs, not paused"
 
     def __init__(
         self, direction: Direction, *, min_steps: int = 1, reduction: int = 4, max_steps: int | None = None,

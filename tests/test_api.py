@@ -87,7 +87,7 @@ def test_what_was_chosen_can_be_pinned() -> None:
     reasons = [row["reason"] for row in rows]
     assert "3 threads for each worker's libraries, as asked" in reasons
     assert "1 GiB of memory for each worker at most, as asked" in reasons
-    with pytest.raises(velo.VeloError, match="number of threads"):
+    with pytest.raises(velo.VeloError, match="threads=0"):
         velo.sweep(train, SPACE, trials=1, threads=0, **QUIET)
 
 
@@ -198,3 +198,27 @@ def test_the_same_seed_inline_gives_the_same_suggestions_and_the_same_log(tmp_pa
     first = logged("first.db")
     assert len(first[1]) > 15  # type: ignore[arg-type]  # a list of rows
     assert logged("second.db") == first
+
+
+NOT_SO: list[tuple[dict[str, Any], str]] = [
+    ({"trials": "3"}, "trials"), ({"trials": 2.5}, "trials"), ({"seed": "a"}, "seed='a'"),
+    ({"seed": 1.5}, "seed=1.5"), ({"goal": 3}, "'goal' is no text"), ({"sampler": 3}, "'sampler' is no text"),
+    ({"name": 3}, "'name' is no text"), ({"resources": {"cpus": 1}}, "'resources' is no text"),
+    ({"timeout_s": -1}, "timeout_s=-1"), ({"timeout_s": "10m"}, "timeout_s='10m'"), ({"retries": -1}, "retries=-1"),
+    ({"breaker": -1}, "breaker=-1"), ({"hung_after_s": 0}, "hung_after_s=0"), ({"threads": 0}, "threads=0"),
+    ({"workers": True}, "workers=True"), ({"space": {"x": 3}}, "This is no search space"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), NOT_SO, ids=[str(given) for given, _ in NOT_SO])
+def test_an_argument_of_the_wrong_kind_is_refused_before_there_is_a_study(given: dict[str, Any], said: str) -> None:
+    arguments = {"space": velo.Space(x=velo.Float(0, 1)), "executor": "inline", "progress": False, **given}
+    with pytest.raises(velo.VeloError, match=said):
+        velo.sweep(lambda trial: trial.params["x"], **arguments)
+    assert not Path("velodrome.db").exists()
+
+
+@pytest.mark.parametrize("objective", [None, 3, ["train.py"]])
+def test_what_is_no_objective_is_refused(objective: Any) -> None:
+    with pytest.raises(velo.VeloError, match="An objective is no function"):
+        velo.sweep(objective, velo.Space(x=velo.Float(0, 1)), progress=False)

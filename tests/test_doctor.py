@@ -72,9 +72,9 @@ def test_no_gpu_says_why() -> None:
 
 
 def test_extras() -> None:
-    check = check_extras({"atari": "0.12", "page": None, "mujoco": None})
+    check = check_extras({"atari": "0.12", "box2d": None, "mujoco": None})
     assert check.detail == "installed: atari 0.12"
-    assert "velodrome[page,mujoco]" in check.advice
+    assert "velodrome[box2d,mujoco]" in check.advice
 
 
 def test_a_store_that_is_not_there_is_fine(tmp_path: Path) -> None:

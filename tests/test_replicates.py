@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from velodrome.errors import UsageError
 from velodrome.replicates import Replicates
 
 
@@ -17,6 +18,11 @@ def test_one_seed_is_its_own_interval() -> None:
     made = Replicates.of([7.5])
     assert (made.low, made.iqm, made.high) == (7.5, 7.5, 7.5)
     assert "1 seeds" in str(made)
+
+
+def test_nothing_can_not_be_summed_up() -> None:
+    with pytest.raises(UsageError, match="no values"):
+        Replicates.of([])
 
 
 def test_the_same_values_give_the_same_interval() -> None:

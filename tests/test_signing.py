@@ -55,8 +55,18 @@ def test_all_who_begin_at_once_get_one_key() -> None:
 def test_a_damaged_key_is_said(home: Path) -> None:
     (home / "velodrome").mkdir()
     signing.key_path().write_bytes(b"short")
+    signing.key_path().chmod(0o600)
     with pytest.raises(VeloError, match="damaged"):
         signing.seal(b"x")
+
+
+def test_a_key_that_others_can_read_is_not_used() -> None:
+    sealed = signing.seal(b"x")
+    signing._read_or_make.cache_clear()
+    signing.key_path().chmod(0o640)
+    with pytest.raises(VeloError, match="may be known to others"):
+        signing.seal(b"x")
+    assert signing.unseal(sealed) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")

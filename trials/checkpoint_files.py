@@ -47,8 +47,8 @@ def receive(store_dir: str, path: str, files: Files) -> Written:
     try:
         make_inside(made.parent, made, Path(store_dir))
         for name, data in files.items():
-            (made / name).write_bytes(data)
-            sync(made / name)
+            (made / Path(name).name).write_bytes(data)
+            sync(made / Path(name).name)
         sync(made)
         made = rename(made, named.name)
         sync(made.parent)

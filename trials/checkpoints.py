@@ -148,11 +148,14 @@ def newest_sound(store_dir: str | Path, kept: Iterable[Kept]) -> tuple[Kept | No
 def remover(store_dir: Path, files_dir: str) -> Callable[[str], None]:
     """What deletes a checkpoint by its path, with its trial's folder where that is empty then.
 
-    A path outside the study's own folder is left alone: a store that is a copy of another names the other's files.
+    A path that is no checkpoint's in the study's own folder is left alone: a store that is a copy of another names the
+    other's files, and one that somebody made up may name any.
     """
 
     def remove(path: str) -> None:
-        if path.startswith(files_dir + "/"):
+        above, _, rest = path.rpartition("/")
+        parent, _, trial = above.rpartition("/")
+        if parent == files_dir and _TRIAL.fullmatch(trial) and _CHECKPOINT.fullmatch(rest):
             folder = store_dir / path
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):  # not empty

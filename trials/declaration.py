@@ -104,11 +104,11 @@ def as_objective(value: Any) -> Objective:
     """The value as a function of a trial; of a class of training jobs, a job.
 
     Raises:
-        ObjectiveError: If the job lacks a method, or can't be made without arguments.
+        ObjectiveError: If the function takes something else than a trial; if the job lacks a method, or can't be made
+            without arguments.
     """
     if not is_job_class(value) and not isinstance(value, TrainingJob):
-        function: Objective = value
-        return function
+        return _of_a_trial(value)
     cls: type = value if isinstance(value, type) else type(value)
     if missing := missing_methods(cls):
         raise ObjectiveError(
@@ -125,6 +125,24 @@ def as_objective(value: Any) -> Objective:
             hint=f"in the file: job = {cls.__name__}(...); in Python: velo.sweep({cls.__name__}(...))",
         ) from None
     return job
+
+
+def _of_a_trial(function: Objective) -> Objective:
+    """The function, which can be called with a trial alone."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # one written in C may not say
+        return function
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = name_of(function)
+        raise ObjectiveError(
+            f"{name!r} can't be called with a trial alone: {error}", given=f"{name}{signature}",
+            allowed="a function of one argument, the trial",
+            hint="take the parameters from trial.params, or fix what else there is: functools.partial",
+        ) from None
+    return function
 
 
 def declared(function: Any) -> Declared | None:

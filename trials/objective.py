@@ -75,7 +75,14 @@ class ObjectiveSource:
 
     @classmethod
     def of(cls, what: str | Callable[..., Any], cwd: str | None = None) -> ObjectiveSource:
-        """The source of a reference, function or training job, with paths from ``cwd`` (or else the current folder)."""
+        """The source of a reference, function or training job, with paths from ``cwd`` (or else the current folder).
+
+        Raises:
+            ObjectiveError: If it is none of these.
+        """
+        if not isinstance(what, str) and not callable(what):
+            raise ObjectiveError("An objective is no function", given=repr(what),
+                                 allowed="a function of a trial, a training job, or where it is: 'train.py:objective'")
         if isinstance(what, TrainingJob) and not what.__getstate__():
             what = type(what)  # says as much, and can be found again by its name
         return cls(what, cwd or str(Path.cwd()))

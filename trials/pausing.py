@@ -59,8 +59,8 @@ class Pausing:
     def why_impossible(self, trial: LiveTrial) -> cmd.GiveUpPausing:
         """Why no trial can be paused, as far as this one shows, and what is done instead."""
         made = "no checkpoint was of the same step as a report" if self.has_checkpoints else "no checkpoint was made"
-        return cmd.GiveUpPausing(trial.number, f"{made} up to step {trial.step}, though the trial was to pause at step "
-                                              f"{trial.pause_step}: {self._scheduler.without_pauses}")
+        return cmd.GiveUpPausing(trial.number, f"{self._scheduler.without_pauses}: {made} up to step {trial.step}, and "
+                                              f"trial {trial.number} was to pause at step {trial.pause_step}")
 
     def give_up(self) -> None:
         """The scheduler does without, and nobody is to pause any more."""

@@ -16,6 +16,7 @@ from velodrome.crew import executor_for
 from velodrome.errors import ObjectiveError
 from velodrome.location import store_path
 from velodrome.new_study import (
+    check_kinds,
     check_search,
     check_space,
     check_trials,
@@ -104,6 +105,7 @@ def sweep(
         StudyFailedError: If the first trials all failed alike.
         Interrupted: After Ctrl-C or SIGTERM (a KeyboardInterrupt); everything is saved and ``resume`` goes on.
     """
+    check_kinds(space, goal=goal, sampler=sampler, scheduler=scheduler, name=name)
     check_trials(trials)
     options = Options(
         executor, workers, resources, retries, breaker, timeout_s, keep_checkpoints=str(keep_checkpoints),
@@ -264,6 +266,7 @@ def create_study(
     store: str | os.PathLike[str] | None = None,
 ) -> Study:
     """A new study to be run by hand with ``study.ask()`` and ``study.tell(trial, value)``."""
+    check_kinds(space, goal=goal, sampler=sampler, scheduler=scheduler, name=name)
     wanted = Goal.parse(goal)
     seed = pick_seed(seed)
     check_search(sampler, scheduler, wanted, seed, space)

@@ -178,8 +178,6 @@ def _with_threads(planned: _Planned, options: Options) -> _Planned:
     """The plan with the number of threads that was asked for."""
     if options.threads is None:
         return planned
-    if options.threads < 1:
-        raise UsageError("A number of threads makes no sense", given=str(options.threads), allowed="1 or more")
     return replace(planned, slots=tuple(replace(slot, threads=options.threads) for slot in planned.slots))
 
 

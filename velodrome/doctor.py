@@ -23,7 +23,7 @@ _TORCH_FLOOR = (2, 10)
 _SQLITE_FIXED = (3, 51, 3)
 """Older releases have a rare race between two connections that write and reset a write-ahead log."""
 _LEAST_FREE_BYTES = 1024**3
-_EXTRAS = {"atari": "ale-py", "mujoco": "mujoco", "box2d": "box2d", "page": "starlette"}
+_EXTRAS = {"atari": "ale-py", "mujoco": "mujoco", "box2d": "box2d"}
 """The package by which each extra is known to be installed."""
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from velodrome.errors import SpaceError, StudyExistsError, UsageError
+from velodrome.arguments import check_texts, whole
+from velodrome.errors import SpaceError, StudyExistsError, UsageError, nearest
 from velodrome.options import Options
 from velodrome.records import StudyRow
 from velodrome.rl.algorithms import OBJECTIVE, run_name
@@ -41,17 +42,25 @@ def create(writer: Writer, row: StudyRow, default: str) -> StudyRow:
 
 def check_trials(trials: int) -> None:
     """Refuses a number of trials that is none."""
-    if trials < 1:
+    if whole("trials", trials, None) < 1:
         raise UsageError("A sweep needs trials", given=f"trials={trials}", allowed="1 or more")
+
+
+def check_kinds(space: Space | None, **given: str | None) -> None:
+    """Refuses a space that is none, and what is no text but ought to be."""
+    if space is not None and not isinstance(space, Space):
+        raise SpaceError("This is no search space", given=repr(space), allowed="velo.Space(lr=velo.Float(1e-5, 0.1))",
+                         hint="velo.Space(...) around it" if isinstance(space, dict) else "")
+    check_texts(**given)
 
 
 def pick_seed(seed: int | None) -> int:
     """The study's seed: what was given, if the store can keep it, else one that is drawn."""
     if seed is None:
         return int.from_bytes(os.urandom(4), "little")
-    if not -_MAX_SEED <= seed < _MAX_SEED:
+    if not -_MAX_SEED <= whole("seed", seed, None) < _MAX_SEED:
         raise UsageError("A seed is too large to be kept", given=str(seed), allowed="whole numbers of 64 bits")
-    return seed
+    return int(seed)
 
 
 def check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Space | None) -> None:
@@ -74,8 +83,14 @@ def known_env(env: str) -> str:
     Raises:
         EnvError: If there is none of that name, with the nearest ones.
     """
+    check_texts(env=env)
     if ".py" in env:
         path, colon, cls = env.rpartition(":") if ".py:" in env else (env, "", "")
+        if not Path(path).is_file():
+            from velodrome.envs.adapter_errors import EnvError
+
+            raise EnvError("There is no such file", given=path, allowed="FILE.py:ClassName",
+                           hint=nearest(path, [str(near) for near in Path(path).parent.glob("*.py")]))
         return f"{Path(path).resolve()}{colon}{cls}"
     from velodrome.envs.adapter_factory import find_spec
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from velodrome import arguments
+
 EXECUTORS = ("process", "inline", "ray")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a study's trials are run: kept with the study, so that a resume runs them alike.
+
+    Raises:
+        UsageError: For a value of the wrong kind; what else does not do is refused where it is used.
 
     Attributes:
         executor: ``process`` (warm worker processes), ``inline`` (this process: for the debugger) or ``ray``.
@@ -43,3 +48,12 @@ class Options:
     address: str = ""
     priority: str = "normal"
     fuse: str = "auto"
+
+    def __post_init__(self) -> None:
+        arguments.check_texts(
+            executor=self.executor, resources=self.resources, address=self.address, priority=self.priority
+        )
+        for name, least in (("workers", 1), ("threads", 1), ("retries", 0), ("breaker", 0)):
+            if (value := getattr(self, name)) is not None:
+                arguments.whole(name, value, least)
+        arguments.check_seconds(timeout_s=self.timeout_s, hung_after_s=self.hung_after_s)

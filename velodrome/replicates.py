@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from velodrome.errors import UsageError
+
 _RESAMPLES = 10_000
 _ENDS = 0.025, 0.975
 
@@ -28,11 +30,17 @@ class Replicates:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Replicates:
-        """The summary of one or more values; the same values give the same interval."""
+        """The summary of one or more values; the same values give the same interval.
+
+        Raises:
+            UsageError: If there is none.
+        """
         import numpy as np
         from scipy.stats import trim_mean  # type: ignore[import-untyped]  # scipy ships no types
 
         given = np.asarray(values, np.float64)
+        if not len(given):
+            raise UsageError("There is nothing to sum up", given="no values", allowed="one value or more")
         rng = np.random.Generator(np.random.Philox(0))
         resampled = given[rng.integers(len(given), size=(_RESAMPLES, len(given)))]
         low, high = np.quantile(trim_mean(resampled, 0.25, axis=1), _ENDS)

@@ -66,10 +66,13 @@ def _read_or_make(path: Path) -> bytes:
                 pass
             finally:
                 draft.unlink()
-        key = path.read_bytes()
+        facts, key = path.stat(), path.read_bytes()
     except (OSError, RuntimeError) as error:
         raise VeloError("There is no place to keep the key that seals environments' states", given=str(error),
                         allowed="a folder that can be written to", hint="set XDG_STATE_HOME") from error
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise VeloError("The key that seals environments' states may be known to others", given=str(path),
+                        allowed="a file of this user that nobody else can read", hint="delete it: a new one is made")
     if len(key) != _KEY_BYTES:
         raise VeloError("The key that seals environments' states is damaged", given=f"{path}, {len(key)} bytes",
                         allowed=f"{_KEY_BYTES} bytes", hint="delete it: a new one is made")

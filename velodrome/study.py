@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from velodrome.arguments import whole
 from velodrome.by_hand import AskedTrial, ByHand, Result
 from velodrome.errors import NotFoundError, UsageError
 from velodrome.pareto import Point, front, hypervolume
@@ -19,6 +20,7 @@ from velodrome.records import StudyRow, TrialRow
 from velodrome.results import TrialResult
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
+from velodrome.stored_space import space_of
 from velodrome.types import Goal, TrialState
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Study:
     @property
     def space(self) -> Space:
         """Its search space; of a define-by-run study, what is known of it."""
-        return Space.from_json(json.loads(self.row.space))
+        return space_of(self.store, self.row.space)
 
     # --- its results
 
@@ -87,7 +89,7 @@ class Study:
         """
 
         def read(reader: Reader) -> TrialResult:
-            row = reader.trial(self._row.id, number)
+            row = reader.trial(self._row.id, whole("number", number, 0))
             return TrialResult.of(row, reader.params(row.id), self)
 
         return self._read(read)
@@ -117,7 +119,7 @@ class Study:
         """The best completed trials, best first, by the goal's first metric."""
 
         def read(reader: Reader) -> list[TrialResult]:
-            rows = reader.best(self._row.id, count)
+            rows = reader.best(self._row.id, whole("count", count, 0))
             return [TrialResult.of(row, reader.params(row.id), self) for row in rows]
 
         return self._read(read)

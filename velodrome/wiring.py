@@ -14,6 +14,7 @@ from velodrome.options import Options
 from velodrome.owner import Owner
 from velodrome.progress import ProgressLine, say
 from velodrome.records import DecisionRow
+from velodrome.rl.algorithms import OBJECTIVE
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.space import Space
@@ -34,6 +35,8 @@ _MAX_HALVINGS = 6
 """A trial that runs out of memory with its batches cut into 64 parts does so for another reason."""
 _MOST_MEASURED = 128
 """Trials in a measurement of how many are best trained together."""
+_MEND = "then mend the objective and: velo resume"
+_MEND_RUN = "then train anew with what is allowed, or, where it was the environment's fault, mend it and: velo resume"
 _NO_LIMIT = 1_000_000_000
 
 
@@ -121,7 +124,7 @@ def _conclude(controller: Controller, outcome: Outcome, study: Study) -> Study:
         failed = [t.failure for t in study.trials if t.failure is not None]
         raise StudyFailedError(
             f"Study {study.name!r} was stopped: {outcome.note}",
-            hint=f"velo why {study.name}  (then mend the objective and: velo resume {study.name})",
+            hint=f"velo why {study.name}  ({_MEND_RUN if study.row.objective == OBJECTIVE else _MEND} {study.name})",
             traceback=failed[0].traceback if failed else "",
         )
     return study

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from velodrome.cli.logs import _following
+from velodrome.cli.logs import _following, _for_terminal
 from velodrome.records import ArtifactRow, TrialRow, trial_id
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
@@ -80,3 +80,11 @@ def test_following_a_running_trial_until_it_ends(store):
         steps = iter((first, second))
         parts = list(_following(store, study, 7, tail=1, sleep=lambda _: next(steps)()))
     assert parts == [b"two\n", b"three\nfo", b"ur\n"]
+
+
+def test_a_log_on_a_terminal_gives_it_no_commands_wherever_a_chunk_ends():
+    log = "λ \x1b[31mred\x1b[0m \x1b]52;c;evil\x07 \x9b2J".encode() + b"\xff\n"
+    safe = "λ \x1b[31mred\x1b[0m \\x1b]52;c;evil\\x07 \\x9b2J\\xff\n"
+    assert b"".join(_for_terminal(iter([log]))).decode() == safe
+    in_bytes = b"".join(_for_terminal(bytes([byte]) for byte in log)).decode()
+    assert in_bytes == safe.replace("\x1b", "\\x1b"), "a command that comes in parts is none"

@@ -95,6 +95,14 @@ def test_an_unknown_command_names_the_nearest(velo):
     )
 
 
+def test_an_unknown_command_of_a_group_lists_those_there_are(velo):
+    result = velo("env", "CartPole-v1")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: No such command 'CartPole-v1'.\n  allowed: check\n  help: velo env --help\n"
+    )
+
+
 def test_an_unknown_option_names_the_nearest(velo):
     result = velo("ls", "--stroe", "x")
     assert result.exit_code == 2

@@ -75,3 +75,14 @@ def test_json_has_no_nan_and_keeps_infinity():
     text = output.to_json({"a": math.nan, "b": [math.inf, -math.inf], "c": b"\x00", "d": "Infinity"}, indent=None)
     assert text == '{"a": null, "b": [1e999, -1e999], "c": "x\'00\'", "d": "Infinity"}'
     assert json.loads(text)["b"] == [math.inf, -math.inf]
+
+
+@pytest.mark.parametrize(("text", "shown", "in_a_log"), [
+    ("\x1b[1;31mred\x1b[0m\tend\n", "\x1b[1;31mred\x1b[0m\tend\n", "\x1b[1;31mred\x1b[0m\tend\n"),
+    ("10%\r20%\x1b[A\x1b[K", "10%\\r20%\\x1b[A\\x1b[K", "10%\r20%\x1b[A\x1b[K"),
+    ("\x1b]0;title\x07", "\\x1b]0;title\\x07", "\\x1b]0;title\\x07"),
+    ("\x1b[2J\x9b2J\x7f", "\\x1b[2J\\x9b2J\\x7f", "\\x1b[2J\\x9b2J\\x7f"), ("λ 学", "λ 学", "λ 学"),
+])
+def test_a_terminal_takes_no_commands_from_what_trials_left(text, shown, in_a_log):
+    assert output.harmless(text) == shown
+    assert output.harmless(text, moves=True) == in_a_log

@@ -118,6 +118,7 @@ def test_a_finished_study_goes_on_only_for_more_trials(velo, folder):
     assert result.stderr.splitlines()[:2] == [
         "bowl is finished; for more trials: velo resume bowl --trials 4", "bowl: 2 of 2 trials: 2 completed",
     ]
+    assert velo("resume", "bowl", "--trials", "0").exit_code == 2
     result = velo("resume", "bowl", "--trials", "5", "-q")
     assert result.exit_code == 0
     assert "bowl: 5 of 5 trials in " in result.stderr
@@ -155,6 +156,7 @@ def test_a_sweep_without_one_completed_trial_fails(velo, folder):
     (["bowl.py:train", "--executor", "proces"], 2, "Did you mean 'process'?"),
     (["bowl.py:train", "--goal", "up"], 2, "A goal is not understood"),
     (["bowl.py:train", "--trials", "0"], 2, "A sweep needs trials"),
+    (["ppo"], 2, "velo sweep ppo --env CartPole-v1"),
     (["bowl.py:train", "--workers", "0"], 2, "workers"),
     (["bowl.py:train", "--timeout", "5x"], 2, "A time is not understood"),
     (["bowl.py:train", "--name", "a b"], 2, "A study's name does not do"),

@@ -172,6 +172,7 @@ def test_an_algorithm_can_be_swept(tmp_path: Path) -> None:
     (["ppo", "--env", "CartPole-v1", "-p", "activation=elu"], ["'activation' can't be that", "tanh, relu"]),
     (["ppo", "--env", "CartPole-v1", "-p", "epochs"], ["NAME=VALUE"]),
     (["ppo", "--env", "CartPole-v1", "--steps", "0"], ["steps=0"]),
+    (["ppo", "--env", "no_such.py:Env"], ["There is no such file", "no_such.py"]),
     (["ppo"], ["--env"]),
 ])
 def test_what_makes_no_sense_is_refused_before_there_is_a_study(
@@ -204,6 +205,7 @@ def test_an_action_space_that_ppo_cannot_serve(tmp_path: Path) -> None:
     code, _, err = run_velo(tmp_path, "train", "ppo", "--env", "strange.py:Strange", "--steps", "100")
     assert code == 6
     assert "Discrete, MultiDiscrete, MultiBinary, Box" in err
+    assert "then train anew with what is allowed" in err
 
 
 def test_an_environment_of_ones_own_and_one_that_gives_nan(tmp_path: Path) -> None:

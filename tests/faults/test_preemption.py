@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.support.fakes import MemoryLog
+from tests.support.threads import one_thread as one_thread  # sums come out differently on two
 from velodrome.clock import SystemClock
 from velodrome.records import StudyRow
 from velodrome.resources.slots import Slot
@@ -16,7 +17,7 @@ from velodrome.search.domains import Float
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler, make_scheduler
 from velodrome.search.space import Space
-from velodrome.trials import checkpoints, manager
+from velodrome.trials import checkpoints
 from velodrome.trials.controller import Controller
 from velodrome.trials.executor import Executor, StudyContext
 from velodrome.trials.inline_executor import InlineExecutor
@@ -68,7 +69,8 @@ class Disturbed:
             self._done, self._at = done, newest + 3
         if done == self._begun < self._times and newest >= self._at:
             self._begun += 1
-        return Allowance(() if self._begun > done else (Slot(0),), "bob comes and goes", 0.0, 60.0)
+        slots = () if self._begun > done else (Slot(0),)
+        return Allowance(slots, "bob comes and goes", 0.0, 60.0, look_in_s=0.02)
 
 
 def run(folder: Path, executor: Executor, times: int) -> MemoryLog:
@@ -84,15 +86,6 @@ def run(folder: Path, executor: Executor, times: int) -> MemoryLog:
     return log
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in a worker: sums come out differently on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def state_of(folder: Path, log: MemoryLog) -> dict[str, torch.Tensor]:
     """The trial's last weights, and its optimizer's state."""
     last = max(log.checkpoints, key=lambda checkpoint: checkpoint.step)
@@ -102,12 +95,10 @@ def state_of(folder: Path, log: MemoryLog) -> dict[str, torch.Tensor]:
     return {**state["model"], **moments, "rng": state["rng"]}
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_torch_trial_that_is_preempted_ends_with_the_weights_of_one_that_is_not(
-    tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, times: int
 ) -> None:
-    monkeypatch.setattr(manager, "_TICK_S", 0.02)
     file = tmp_path / "train.py"
     file.write_text(OBJECTIVE)
     source = ObjectiveSource.of(f"{file}:train")

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.algorithms import read_params, training_space
 from velodrome.rl.on_policy import OnPolicy
+from velodrome.rl.training import train
 from velodrome.types import ParamValue
 
 
@@ -53,8 +55,39 @@ class FakeTrial:
     def note(self, action: str, reason: str, by: str) -> None:
         self.notes[action] = (reason, by)
 
+    @property
+    def steps(self) -> list[int]:
+        """Those of its reports."""
+        return [step for step, _ in self.reports]
+
     def weights(self) -> torch.Tensor:
         """Those of the last checkpoint."""
         assert self.saved is not None
         weights: torch.Tensor = self.saved[1]["learner"]["weights"]
         return weights
+
+
+def check_resumes(given: dict[str, Any], stops: tuple[int, ...]) -> None:
+    """A run that is cut off at any of these reports, and goes on, ends as the undisturbed one does to the last bit."""
+    whole = FakeTrial(given)
+    expected = train(whole)
+    for stop_at in stops:
+        cut = FakeTrial(given, stop_at=stop_at)
+        with pytest.raises(KeyboardInterrupt):
+            train(cut)
+        again = FakeTrial(given, saved=cut.saved)
+        assert train(again) == expected
+        assert same(again.saved, whole.saved)
+        begun_at = cut.saved[0] if cut.saved else 0
+        assert again.steps == [step for step in whole.steps if step > begun_at]
+
+
+def same(one: Any, two: Any) -> bool:
+    """Whether two states are equal to the last bit."""
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    return bool(np.array_equal(one, two))

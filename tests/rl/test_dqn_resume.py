@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.rl.dqn_runs import QUANTILE, RAINBOW, SMALL, learner_for
-from tests.rl.runs import FakeTrial, params
+from tests.rl.runs import FakeTrial, check_resumes, params
 from velodrome.envs.adapter import make_envs
 from velodrome.rl.training import train
 from velodrome.types import ParamValue
@@ -22,26 +18,7 @@ from velodrome.types import ParamValue
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str, more: dict[str, ParamValue]) -> None:
     given: dict[str, ParamValue] = {**SMALL, **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 600}
-    whole = FakeTrial(params(env, 1024, given, "dqn"))
-    expected = train(whole)
-    for stop_at in (1, 3):
-        cut = FakeTrial(params(env, 1024, given, "dqn"), stop_at=stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-        again = FakeTrial(params(env, 1024, given, "dqn"), saved=cut.saved)
-        assert train(again) == expected
-        assert same(again.saved, whole.saved)
-
-
-def same(one: Any, two: Any) -> bool:
-    """Whether two states are equal to the last bit."""
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(two) and all(map(same, one, two))
-    if isinstance(one, Tensor):
-        return torch.equal(one, two)
-    return bool(np.array_equal(one, two))
+    check_resumes(params(env, 1024, given, "dqn"), stops=(1, 3))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:

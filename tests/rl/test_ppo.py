@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.rl.runs import FakeTrial, params, training_for
+from tests.rl.runs import FakeTrial, check_resumes, params, training_for
 from velodrome.envs.adapter import make_envs
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.envs.simulators.probes import PROBES
@@ -194,16 +194,7 @@ def test_a_probes_value_is_learnt(name: str, steps: int) -> None:
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str, more: dict[str, ParamValue]) -> None:
     given: dict[str, ParamValue] = {**SMALL, **more, "eval_episodes": 2, "checkpoint_s": 0.0}
-    whole = FakeTrial(params(env, 640, given))
-    expected = train(whole)
-    for stop_at in (0, 3, 8):
-        cut = FakeTrial(params(env, 640, given), stop_at=stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-        again = FakeTrial(params(env, 640, given), saved=cut.saved)
-        assert train(again) == expected
-        assert torch.equal(again.weights(), whole.weights())
-        assert len(again.reports) == len(whole.reports) - (cut.saved[0] // 64 if cut.saved else 0)
+    check_resumes(params(env, 640, given), stops=(0, 3, 8))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from tests.rl.runs import FakeTrial, params, training_for
+from tests.rl.runs import FakeTrial, check_resumes, params, training_for
 from tests.rl.test_policy import Room
 from velodrome.envs.adapter import make_envs
 from velodrome.envs.simulators.probes import PROBES
@@ -251,12 +251,4 @@ def test_cartpole_without_velocities_is_solved_with_memory_alone() -> None:
 @pytest.mark.parametrize("env", ["CartPole-v1", "velodrome/ProbeMaskMemory-v0"])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(env: str) -> None:
     given: dict[str, ParamValue] = {**SMALL, "eval_episodes": 2, "checkpoint_s": 0.0}
-    whole = FakeTrial(params(env, 640, given))
-    expected = train(whole)
-    for stop_at in (0, 3, 8):
-        cut = FakeTrial(params(env, 640, given), stop_at=stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-        again = FakeTrial(params(env, 640, given), saved=cut.saved)
-        assert train(again) == expected
-        assert torch.equal(again.weights(), whole.weights())
+    check_resumes(params(env, 640, given), stops=(0, 3, 8))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.rl.runs import FakeTrial, params
+from tests.rl.runs import FakeTrial, check_resumes, params
 from velodrome.envs.adapter import make_envs
 from velodrome.errors import Diverged, UsageError
 from velodrome.rl import crossq, sac
@@ -133,21 +133,7 @@ def test_what_is_not_finite_is_named(algo: str) -> None:
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(algo: str, more: dict[str, ParamValue]) -> None:
     given = {**SMALL, **OF_ALGO[algo], **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 400}
-
-    def policy_of(trial: FakeTrial) -> torch.Tensor:
-        assert trial.saved is not None
-        weights: torch.Tensor = trial.saved[1]["learner"]["policy"]["weights"]
-        return weights
-
-    whole = FakeTrial(params("Pendulum-v1", 640, given, algo))
-    expected = train(whole)
-    for stop_at in (0, 2):
-        cut = FakeTrial(params("Pendulum-v1", 640, given, algo), stop_at=stop_at)
-        with pytest.raises(KeyboardInterrupt):
-            train(cut)
-        again = FakeTrial(params("Pendulum-v1", 640, given, algo), saved=cut.saved)
-        assert train(again) == expected
-        assert torch.equal(policy_of(again), policy_of(whole))
+    check_resumes(params("Pendulum-v1", 640, given, algo), stops=(0, 2))
 
 
 def test_a_diverged_run_goes_back_to_its_last_checkpoint_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:

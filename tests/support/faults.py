@@ -186,11 +186,11 @@ class RestlessShare:
         chance = self._chance
         if not self._all:
             self._all = tuple(held)
-            self._now = Allowance(self._all)
+            self._now = Allowance(self._all, look_in_s=0.05)
         elif chance.random() < 0.5:
             slots = tuple(slot for slot in self._all if chance.random() < 0.6)
             leave_s, grace_s = chance.choice([0.0, 0.05]), chance.choice([0.0, 0.05, 5.0])
-            self._now = Allowance(slots, "others come and go", leave_s, grace_s)
+            self._now = Allowance(slots, "others come and go", leave_s, grace_s, look_in_s=0.05)
         return self._now
 
 
@@ -198,7 +198,6 @@ def restless(episode: Episode) -> str:
     return _PATH + f"""
 from tests.support.faults import RestlessShare
 from velodrome.trials import manager
-manager._TICK_S = 0.05
 init = manager.Manager.__init__
 def shared(self, *args, **kwargs):
     init(self, *args, **{{**kwargs, "share": RestlessShare({episode.chance.randrange(1000)})}})

@@ -60,3 +60,9 @@ def test_a_copy_stays_inside_its_folder(tmp_path: Path) -> None:
     checkpoint_files.write_copies(tmp_path / "node", {"c": {"../../outside": b"x"}})
     assert not (tmp_path / "outside").exists()
     assert (tmp_path / "node/c/outside").read_bytes() == b"x"
+
+
+def test_what_arrives_stays_inside_its_folder(tmp_path: Path) -> None:
+    checkpoint_files.receive(str(tmp_path), "f/s/000001/step-00000001-a1", {"../../../../evil": b"x"})
+    assert [path.name for path in tmp_path.rglob("evil")] == ["evil"]
+    assert (tmp_path / "f/s/000001/step-00000001-a1/evil").is_file()

@@ -174,6 +174,18 @@ def test_deleting_touches_the_studys_own_folder_only(tmp_path: Path) -> None:
     remover(tmp_path, "velodrome.files/s")(written.path)
 
 
+@pytest.mark.parametrize("path", [
+    "velodrome.files/s/../../precious", "velodrome.files/s/000012", "velodrome.files/s/000012/../../../precious",
+    "/precious", "velodrome.files/s/000012/step-00000001-a1/../../../../precious",
+])
+def test_a_path_that_somebody_made_up_deletes_nothing(tmp_path: Path, path: str) -> None:
+    written = save(tmp_path)
+    (tmp_path / "precious").mkdir()
+    remover(tmp_path, "velodrome.files/s")(path)
+    assert (tmp_path / "precious").is_dir()
+    assert (tmp_path / written.path).is_dir()
+
+
 def test_no_two_stores_in_a_folder_share_their_files() -> None:
     stores = ["a.db", "a", "a.sqlite", "a.files", "a-files", "a.db.db"]
     assert len({files_dir(Path("/x", store), "s") for store in stores}) == len(stores)

@@ -136,7 +136,7 @@ def test_without_checkpoints_trials_are_stopped_instead_and_that_is_said_once(la
     *_, give_up = table.handle(last)
     assert isinstance(give_up, cmd.GiveUpPausing)
     assert "no checkpoint was made up to step" in give_up.reason
-    assert "stopped at rungs instead" in give_up.reason
+    assert "stopped at rungs, not paused: no checkpoint" in give_up.reason
     table.handle(ev.NoPausing(give_up.reason))
     assert table.remark == give_up.reason
     actions = []

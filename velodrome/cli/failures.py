@@ -79,6 +79,8 @@ def _show_usage(error: click.ClickException) -> None:
         options.append("--help")
         near = nearest(error.option_name, options)
         note(f"  allowed: {', '.join(options)}" + (f"\n  try: {near}" if near else ""))
+    elif ctx is not None and isinstance(ctx.command, click.Group):
+        note(f"  allowed: {', '.join(ctx.command.list_commands(ctx))}")
     if ctx is not None:
         note(f"  help: {ctx.command_path} --help")
 

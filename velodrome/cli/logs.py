@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from velodrome.cli.options import json_option, split_target, store_option, study_and_trial
-from velodrome.cli.output import note, out, out_json
+from velodrome.cli.output import harmless, note, out, out_json
 from velodrome.records import TRIALS_PER_STUDY, ArtifactRow, StudyRow
 from velodrome.store.reader import Reader
 from velodrome.types import TrialState
@@ -113,16 +114,24 @@ def _chunks(store: Path, log: ArtifactRow, skip: int = 0) -> Iterator[bytes]:
 
 
 def _copy(chunks: Iterator[bytes]) -> None:
-    """Copies bytes to stdout as they are, and sees that the last line is ended."""
+    """Copies bytes to stdout, as they are but on a terminal, and sees that the last line is ended."""
     stdout = sys.stdout.buffer
     last = b"\n"
-    for chunk in chunks:
+    for chunk in _for_terminal(chunks) if sys.stdout.isatty() else chunks:
         stdout.write(chunk)
         stdout.flush()
         last = chunk[-1:] or last
     if last != b"\n":
         stdout.write(b"\n")
         stdout.flush()
+
+
+def _for_terminal(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes without what would do more to a terminal than colour it and draw a progress bar."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    for chunk in chunks:
+        yield harmless(decoder.decode(chunk), moves=True).encode()
+    yield harmless(decoder.decode(b"", final=True)).encode()
 
 
 def _tail(text: bytes, lines: int | None) -> bytes:

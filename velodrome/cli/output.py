@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -19,16 +20,29 @@ import click
 _GAP = "  "
 _MIN_WIDTH = 12
 """No column is cut to fewer characters than this."""
+_COLOURS = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MOVES = re.compile(r"(\x1b\[[0-9;]*[mAK]|[\r\b])|[\x00-\x07\x0b-\x1f\x7f-\x9f]")
+"""What stays, in a group, or a control character."""
 
 
-def out(text: str) -> None:
-    """Prints data: a line on stdout, as it is (click takes escape sequences out of what goes to a pipe)."""
-    click.echo(text, color=True)
+def out(text: str, *, end: bool = True) -> None:
+    """Prints data on stdout, a line or a part of one: as it is, but on a terminal ``harmless``."""
+    click.echo(harmless(text) if sys.stdout.isatty() else text, color=True, nl=end)
 
 
 def note(text: str) -> None:
     """Prints anything else: a line on stderr."""
-    click.echo(text, err=True)
+    click.echo(harmless(text) if sys.stderr.isatty() else text, err=True)
+
+
+def harmless(text: str, *, moves: bool = False) -> str:
+    """The text for a terminal: colours stay, any other command to it is written out.
+
+    Args:
+        text: What a trial may have had a hand in.
+        moves: Whether a progress bar's moves stay too: to the start of the line, back, up, and clearing the line.
+    """
+    return (_MOVES if moves else _COLOURS).sub(lambda found: found[1] or repr(found[0])[1:-1], text)
 
 
 def prepare_streams() -> None:

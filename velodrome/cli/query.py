@@ -69,7 +69,7 @@ def _out_json(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints a JSON array of objects, one row a line, as the rows come."""
     before = "["
     for row in rows:
-        click.echo(f"{before}\n {to_json(dict(zip(columns, row, strict=True)), indent=None)}", nl=False)
+        out(f"{before}\n {to_json(dict(zip(columns, row, strict=True)), indent=None)}", end=False)
         before = ","
     out("[]" if before == "[" else "\n]")
 
@@ -81,7 +81,7 @@ def _out_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         writer.writerow(cell(value) if isinstance(value, bytes) else value for value in row)
         if buffer.tell() > 1 << 16:
-            click.echo(buffer.getvalue(), nl=False, color=True)
+            out(buffer.getvalue(), end=False)
             buffer.seek(0)
             buffer.truncate()
-    click.echo(buffer.getvalue(), nl=False, color=True)
+    out(buffer.getvalue(), end=False)

@@ -15,7 +15,8 @@ from velodrome.cli.summary import conclude
 
 @click.command()
 @study_argument
-@click.option("--trials", type=int, metavar="N", help="A new number of finished trials to reach.  [default: as before]")
+@click.option("--trials", type=click.IntRange(1), metavar="N",
+              help="A new number of finished trials to reach.  [default: as before]")
 @click.option("--objective", metavar="FILE[:NAME]", help="Where the objective is now, if it has moved.")
 @click.option("--take-over", is_flag=True, help="Take it from a controller on another host that you know is gone.")
 @fuse_option

@@ -72,9 +72,13 @@ def sweep(
     from velodrome import api
     from velodrome.errors import UsageError
     from velodrome.new_study import known_env
+    from velodrome.rl.algorithms import ALGORITHMS
 
     if env is not None:
         objective, settings = _of_algorithm(objective, known_env(env), steps, given, settings)
+    elif objective in ALGORITHMS:
+        raise UsageError(f"A sweep of {objective} needs an environment", given=f"velo sweep {objective}",
+                         allowed="--env ID", hint=f"for example: velo sweep {objective} --env CartPole-v1")
     elif given:
         raise UsageError("-p sets an algorithm's settings", given=f"-p {given[0]}", allowed="only with --env",
                          hint="fix a parameter in the objective's space: Choice(VALUE)")

@@ -50,6 +50,7 @@ def test_which_function_is_the_objective(tmp_path: Path, text: str, expected: st
     ("from json import loads\n", "", ["No function"]),
     ("def train(trial): pass\n", ":trian", ["has no 'trian'", "Did you mean 'train'?"]),
     ("train = 3\n", ":train", ["'train' in some_file.py is no function", "int"]),
+    ("def train(trial, lr): pass\n", ":train", ["'train' can't be called with a trial alone", "train(trial, lr)"]),
     ("def train(trial): pass\n", ":a b", ["not understood", "FILE.py:NAME"]),
 ])
 def test_a_function_that_is_not_found(tmp_path: Path, text: str, name: str, words: list[str]) -> None:

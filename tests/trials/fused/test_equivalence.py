@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,6 @@ from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.fused import Fused
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.training_job import TrainingJob
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small models are quickest on one thread, also where other tests run beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def difference(state: MemberState, other: MemberState) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -14,14 +12,6 @@ from velodrome.trials.fused.fused import Fused
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.state_codec import decode, encode
 from velodrome.trials.training_job import TrainingJob
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def alone_after(job: TrainingJob, member: Member, steps: int) -> MemberState:
