@@ -16,7 +16,8 @@ from velodrome.errors import UsageError, VeloError
 from velodrome.location import store_path
 from velodrome.options import EXECUTORS
 
-EXECUTORS_HELP = "process (worker processes), inline (this one: for the debugger) or ray (a Ray cluster)."
+EXECUTORS_HELP = ("process (worker processes), inline (this one: for the debugger) or ray (a Ray cluster).  "
+                  "[default: process; of a resumed study, its own]")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

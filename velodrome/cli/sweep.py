@@ -35,7 +35,7 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--seed", type=int, metavar="N", help="Everything random derives from it.  [default: drawn, and kept]")
 @click.option("--name", metavar="STUDY", help="The study's name.  [default: the file's]")
 @click.option("--resources", default="", metavar="R",
-              help="What one trial needs, such as 'cpus=2,gpu=0.5,memory=4GiB'.")
+              help="What one trial needs, such as 'cpus=2,gpu=0.5,memory=4GiB'.  [default: a core; a GPU for torch]")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N",
               help="Threads of each worker's libraries.  [default: an even part of the cores]")
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
