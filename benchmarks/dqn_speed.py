@@ -18,10 +18,10 @@ They take turns, ``--rounds`` times each; the table has medians, so that a busy 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
+
+from turns import print_speeds, steps_per_second
 
 STEPS = 10_000
 
@@ -62,18 +62,6 @@ print(steps / (time.perf_counter() - start))
 """
 
 
-def measure(python: str, code: str, num_envs: int) -> float:
-    """Steps per second in a fresh process."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, str(num_envs), str(STEPS)], env=env, capture_output=True, text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has stable_baselines3")
@@ -85,10 +73,9 @@ def main() -> None:
     for _ in range(given.rounds):
         for num_envs in given.envs:
             for name, python, code in runs:
-                speeds.setdefault((name, num_envs), []).append(measure(python, code, num_envs))
-    print(f"{'':20}{'envs':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
-    for (name, num_envs), found in speeds.items():
-        print(f"{name:20}{num_envs:>8}{statistics.median(found):>12,.0f}{min(found):>12,.0f}{max(found):>12,.0f}")
+                speed = steps_per_second(python, code, 1, num_envs, STEPS)
+                speeds.setdefault((name, num_envs), []).append(speed)
+    print_speeds("envs", speeds)
     if given.peer:
         for num_envs in given.envs:
             ours, theirs = (statistics.median(speeds[name, num_envs]) for name, *_ in runs)

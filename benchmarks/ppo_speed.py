@@ -30,11 +30,11 @@ environments run in its own process, as its documentation has it; ``--peer-proce
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
+
+from turns import print_speeds, steps_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,7 @@ def measure(python: str, code: str, env_id: str, threads: int, processes: str, c
     """Steps per second, of the wall or of the process's own time, in a fresh process."""
     case = CASES[env_id]
     numbers = [case.num_envs, case.num_steps, case.epochs, case.minibatches, case.updates]
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, env_id, str(threads), processes, clock, *map(str, numbers)], env=env,
-        capture_output=True, text=True, check=False,
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[-1])
+    return steps_per_second(python, code, threads, env_id, threads, processes, clock, *numbers)
 
 
 def main() -> None:
@@ -181,10 +174,7 @@ def main() -> None:
             for name, python, code, processes in runs:
                 found = measure(python, code, given.env, threads, processes, clock)
                 speeds.setdefault((name, threads), []).append(found)
-    print(f"{given.env:20}{'threads':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
-    for (name, threads), found_all in speeds.items():
-        median = statistics.median(found_all)
-        print(f"{name:20}{threads:>8}{median:>12,.0f}{min(found_all):>12,.0f}{max(found_all):>12,.0f}")
+    print_speeds("threads", speeds)
     best: dict[str, float] = {}
     for (name, _), found_all in speeds.items():
         best[name] = max(best.get(name, 0.0), statistics.median(found_all))

@@ -12,10 +12,10 @@ clock's, for a machine that is busy with something else.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
+
+from turns import print_speeds, steps_per_second
 
 OURS = """
 import sys, time
@@ -50,18 +50,6 @@ print(steps / (clock() - start))
 """
 
 
-def measure(python: str, code: str, threads: int, clock: str, steps: int) -> float:
-    """Steps per second in a fresh process."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, str(threads), clock, str(steps)], env=env, capture_output=True,
-        text=True, check=False,
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", metavar="PYTHON", help="a Python that has stable_baselines3")
@@ -75,11 +63,10 @@ def main() -> None:
     for _ in range(given.rounds):
         for threads in given.threads:
             for name, python, code in runs:
-                speed = measure(python, code, threads, "cpu" if given.cpu_time else "wall", given.steps)
+                clock = "cpu" if given.cpu_time else "wall"
+                speed = steps_per_second(python, code, threads, threads, clock, given.steps)
                 speeds.setdefault((name, threads), []).append(speed)
-    print(f"{'':20}{'threads':>8}{'steps/s':>12}{'lowest':>12}{'highest':>12}")
-    for (name, threads), found in speeds.items():
-        print(f"{name:20}{threads:>8}{statistics.median(found):>12,.0f}{min(found):>12,.0f}{max(found):>12,.0f}")
+    print_speeds("threads", speeds)
     if given.peer:
         ours, theirs = (max(statistics.median(f) for (n, _), f in speeds.items() if n == name) for name, *_ in runs)
         print(f"the better of each: {ours / theirs:.2f} times Stable-Baselines3")
