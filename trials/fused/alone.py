@@ -1,4 +1,4 @@
-"""A member trained by itself: an ordinary loop over an ordinary model with torch's own optimisers.
+"""A member trained by itself: an ordinary loop over an ordinary model.
 
 This is what a group's numbers are held against, what a job runs on where it can't be fused, and what a trial goes on
 with when it leaves a group.
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from velodrome.errors import UsageError
 from velodrome.seeding import derive
+from velodrome.trials.fused.descent import Descent
 from velodrome.trials.fused.dropout import Drawn, dropping_by
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.order import Order
-from velodrome.trials.optimizers import SGD, Adam, AdamW, OptimizerSpec, RMSprop, rate_at
+from velodrome.trials.optimizers import rate_at
 from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, check_loss, length_of, spec_of
 
 
@@ -42,6 +41,8 @@ class Alone:
         self.length = length_of(job, member.params, self.data.num_train)
         self.model = new_model(job, member, device, dtype)
         self.spec = spec_of(job, member.params)
+        self._trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self._descent = Descent(self.spec, self._trained)
         self.num_steps = 0
         self.source = Drawn(generator_of(member, device))
         self._dropping = dropping_by(self.source)
@@ -49,11 +50,6 @@ class Alone:
         self._samples: Tensor | None = None
         self._device = device
         self._loss_sum, self._loss_steps = torch.zeros((), dtype=torch.float64, device=device), 0
-
-    @cached_property
-    def _optimizer(self) -> Optimizer:
-        """Made when it is first needed: the first one of a process loads torch's compiler, which takes seconds."""
-        return new_optimizer(self.spec, self.model)
 
     @property
     def num_reports(self) -> int:
@@ -81,13 +77,12 @@ class Alone:
             # The loss of the next samples.
             loss = self.loss(self._next_batch())
             # Down its gradient, of which the length may be limited.
-            self._optimizer.zero_grad()
+            for p in self._trained.values():
+                p.grad = None
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             if self.spec.clip_norm:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip_norm)
-            if self.spec.schedule is not None:
-                self._optimizer.param_groups[0]["lr"] = rate_at(self.spec, self.num_steps, self.length.num_steps)
-            self._optimizer.step()
+                torch.nn.utils.clip_grad_norm_(self._trained.values(), self.spec.clip_norm)
+            self._descent.update(rate_at(self.spec, self.num_steps, self.length.num_steps))
             self.num_steps += 1
             self._loss_sum += loss.detach()
             self._loss_steps += 1
@@ -126,11 +121,10 @@ class Alone:
 
     def state(self) -> MemberState:
         """All that changes."""
-        slots: dict[str, dict[str, Tensor]] = {}
-        for name, p in self.model.named_parameters():
-            for slot, value in self._optimizer.state.get(p, {}).items():
-                if slot != "step" and value is not None:
-                    slots.setdefault(slot, {})[name] = _copy(value)
+        slots = {
+            slot: {name: _copy(value) for name, value in values.items()}
+            for slot, values in self._descent.slots().items()
+        }
         return MemberState(
             self.num_steps, {name: _copy(p) for name, p in self.model.named_parameters()},
             {name: _copy(b) for name, b in self.model.named_buffers()}, slots, self.source.generator.get_state(),
@@ -144,21 +138,12 @@ class Alone:
                 p.copy_(state.parameters[name])
             for name, b in self.model.named_buffers():
                 b.copy_(state.buffers[name])
-        self._optimizer.state.clear()
-        for name, p in self.model.named_parameters():
-            slots = {slot: values[name].to(p) for slot, values in state.slots.items() if name in values}
-            if slots:
-                self._optimizer.state[p] = {"step": self._step_of(state.step), **slots}
+        self._descent.load(state.step, state.slots)
         self.num_steps = state.step
         self.source.generator.set_state(state.dropout)
         self._loss_sum.fill_(state.loss_sum)
         self._loss_steps = state.loss_steps
         self._samples = None
-
-    def _step_of(self, step: int) -> Tensor:
-        """The count of steps as torch's optimisers keep it."""
-        is_fused = self._optimizer.defaults.get("fused")
-        return torch.tensor(float(step), device=self._device if is_fused else "cpu")
 
     def _next_batch(self) -> Batch:
         start, stop = self._order.span(self.num_steps)
@@ -181,20 +166,6 @@ def new_model(job: TrainingJob, member: Member, device: str, dtype: torch.dtype 
         raise UsageError(f"{type(job).__name__}.model made no torch.nn.Module", given=type(model).__name__,
                          allowed="a module, such as torch.nn.Sequential(...)")
     return model.to(device, dtype)
-
-
-def new_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
-    """The optimiser of torch for the model, in its quickest form."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decay: dict[str, Any] = {"lr": spec.lr, "weight_decay": spec.weight_decay}
-    match spec:
-        case SGD():
-            return torch.optim.SGD(parameters, momentum=spec.momentum, nesterov=spec.nesterov, fused=True, **decay)
-        case Adam() | AdamW():
-            kind = torch.optim.Adam if type(spec) is Adam else torch.optim.AdamW
-            return kind(parameters, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True, **decay)
-        case RMSprop():
-            return torch.optim.RMSprop(parameters, alpha=spec.alpha, eps=spec.eps, momentum=spec.momentum, **decay)
 
 
 def generator_of(member: Member, device: str) -> Generator:

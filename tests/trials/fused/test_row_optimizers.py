@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.trials.fused.jobs import OPTIMIZERS
-from velodrome.trials.fused.alone import new_optimizer
+from tests.trials.fused.optim import torchs
 from velodrome.trials.fused.row_optimizers import RowOptimizer
 
 PARAMS = [
@@ -31,7 +31,7 @@ def test_steps_are_those_of_torch(name: str, is_compiled: bool) -> None:
     for k, spec in enumerate(specs):
         model = torch.nn.Linear(5, 1, bias=False, dtype=torch.float64)
         model.weight.data = start[k : k + 1].clone()
-        theirs = new_optimizer(spec, model)
+        theirs = torchs(spec, model.parameters())
         for step, gradient in enumerate(gradients):
             model.weight.grad = gradient[k : k + 1].clone()
             if spec.clip_norm:
