@@ -208,10 +208,13 @@ class Fused:
         self._buffers = stacked([row.shapes for row in rows], states[0].buffers, self._device)
         # How each of them descends, and where it is.
         specs = [row.spec for row in rows]
-        self._optimizer = RowOptimizer(specs, [row.length.num_steps for row in rows], self._weights)
+        self._optimizer = RowOptimizer(
+            specs, [row.length.num_steps for row in rows], self._weights, self._gradient
+        )
         self._slots = {name: layout.views(slot) for name, slot in self._optimizer.slots.items()}
         self._steps = np.array([state.step for state in states])
         self._every = np.array([row.length.steps_per_report for row in rows])
+        self._until_report = 0
         self._loss_sum = torch.tensor([s.loss_sum for s in states], dtype=torch.float64, device=self._device)
         self._loss_steps = np.array([state.loss_steps for state in states])
         self._batches = Batches(self.data.train, [row.order for row in rows], self._steps)
@@ -278,10 +281,9 @@ class Fused:
 
     def _step(self) -> None:
         """One optimiser step of every row."""
-        begins = self._steps % self._every == 0
-        if begins.any():
-            self._loss_sum[torch.from_numpy(begins).to(self._device)] = 0.0
-            self._loss_steps[begins] = 0
+        if not self._until_report:
+            self._begin_reports()
+        self._until_report -= 1
         # The next samples of each member, and their losses and gradients.
         batch = self._batches.next(self._steps)
         recorded = self._programs.get((batch.width, batch.is_padded))
@@ -291,9 +293,17 @@ class Fused:
         if self._own is not None:
             self._gradient.mul_(self._own)
         # A step down them.
-        self._optimizer.update(self._gradient, self._steps)
+        self._optimizer.update(self._steps)
         self._steps += 1
         self._loss_steps += 1
+
+    def _begin_reports(self) -> None:
+        """Begins the mean loss anew for those who have just reported, and sees when somebody will."""
+        places = self._steps % self._every
+        begins = places == 0
+        self._loss_sum[torch.from_numpy(begins).to(self._device)] = 0.0
+        self._loss_steps[begins] = 0
+        self._until_report = int((self._every - places).min())
 
     def _run(self, recorded: _Recorded, batch: Minibatch) -> tuple[Tensor, ...]:
         """The losses of a batch, ``[K]``, and the gradients."""

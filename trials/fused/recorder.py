@@ -37,7 +37,7 @@ def record(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) 
     tape = recorder.tape
     ins = [recorder.slot(tensor) for tensor in inputs]
     outs = [recorder.slot(tensor) for tensor in results]
-    outs = shortened(tape, ins, outs)
+    outs = shortened(tape, outs)
     return results, compiled(tape, ins, outs)
 
 

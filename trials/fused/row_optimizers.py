@@ -27,34 +27,40 @@ class RowOptimizer:
         specs: Each row's; all of one class.
         num_steps: Of each row's whole training, for its schedule.
         rows: The parameters, ``[K, P]``.
+        gradient: Where their gradients will be, ``[K, P]``.
     """
 
-    def __init__(self, specs: Sequence[OptimizerSpec], num_steps: Sequence[int], rows: Tensor) -> None:
+    def __init__(
+        self, specs: Sequence[OptimizerSpec], num_steps: Sequence[int], rows: Tensor, gradient: Tensor
+    ) -> None:
         self._specs, self._num_steps = list(specs), list(num_steps)
-        self._rows = rows
-        self._arithmetic = ARITHMETIC[type(specs[0])]
-        self._is_compiled = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
-        self.slots = {name: torch.zeros_like(rows) for name in self._arithmetic.slots}
+        self._arithmetic = arithmetic = ARITHMETIC[type(specs[0])]
+        self.slots = {name: torch.zeros_like(rows) for name in arithmetic.slots}
         self._settings = np.array([_settings_of(spec) for spec in specs])
-        self._clip = np.array([spec.clip_norm for spec in specs])
         self._scheduled = [row for row, spec in enumerate(specs) if spec.schedule is not None]
-        self._ones = torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
-        self._limits = torch.from_numpy(np.where(self._clip > 0, self._clip, np.inf)).to(rows)
+        self._scale = torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
+        limits = np.array([spec.clip_norm or np.inf for spec in specs])
+        self._limits = torch.from_numpy(limits).to(rows) if np.isfinite(limits).any() else None
+        self._table = np.empty((arithmetic.num_columns, len(rows)))
+        self._gradient, self._tensors = gradient, (rows, gradient, *self.slots.values(), self._scale)
+        self._is_compiled = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+        if self._is_compiled:
+            self._arrays = [tensor.numpy() for tensor in self._tensors]
+            self._table = self._table.astype(self._arrays[0].dtype)
 
-    def update(self, gradient: Tensor, steps: np.ndarray[Any, Any]) -> None:
-        """A step of every row, for gradients ``[K, P]`` and the steps that were done before, ``[K]``."""
+    def update(self, steps: np.ndarray[Any, Any]) -> None:
+        """A step of every row, for the gradients that are there and the steps that were done before, ``[K]``."""
         for row in self._scheduled:
             self._settings[row, 0] = rate_at(self._specs[row], int(steps[row]), self._num_steps[row])
-        scale = self._ones
-        if self._clip.any():
-            norms = torch.linalg.vector_norm(gradient, dim=1)
-            scale = (self._limits / (norms + 1e-6)).clamp_(max=1.0)
-        table = torch.from_numpy(self._arithmetic.table(self._settings, steps + 1)).to(self._rows).contiguous()
-        tensors = (self._rows, gradient, *self.slots.values(), scale, table)
+        if self._limits is not None:
+            norms = torch.linalg.vector_norm(self._gradient, dim=1)
+            torch.div(self._limits, norms.add_(1e-6), out=self._scale).clamp_(max=1.0)
+        self._arithmetic.tabulate(self._settings, steps, self._table)
         if self._is_compiled:
-            self._arithmetic.kernel(*(tensor.numpy() for tensor in tensors))
+            self._arithmetic.kernel(*self._arrays, self._table)
         else:
-            self._arithmetic.by_tensors(*tensors)
+            table = torch.from_numpy(self._table).to(self._gradient)
+            self._arithmetic.by_tensors(*self._tensors, table)
 
 
 def _settings_of(spec: OptimizerSpec) -> tuple[float, ...]:
@@ -66,15 +72,6 @@ def _settings_of(spec: OptimizerSpec) -> tuple[float, ...]:
             return spec.lr, spec.weight_decay, spec.momentum, spec.alpha, spec.eps
         case Adam() | AdamW():
             return spec.lr, spec.weight_decay, spec.beta1, spec.beta2, spec.eps, float(type(spec) is AdamW)
-
-
-def _adam_table(settings: Table, steps: Table) -> Table:
-    lr, decay, beta1, beta2, eps, decoupled = settings.T
-    first, second = 1.0 - beta1**steps, np.sqrt(1.0 - beta2**steps)
-    return np.stack([
-        np.where(decoupled > 0, 1.0 - lr * decay, 1.0), np.where(decoupled > 0, 0.0, decay), 1.0 - beta1, beta2,
-        1.0 - beta2, lr / first, 1.0 / second, eps,
-    ])
 
 
 def _adam(rows: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, scale: Tensor, table: Tensor) -> None:
@@ -93,17 +90,39 @@ def _sgd(rows: Tensor, gradient: Tensor, buffer: Tensor, scale: Tensor, table: T
     rows.sub_(lr * torch.where(nesterov > 0, gradient + momentum * buffer, buffer))
 
 
-def _rmsprop_table(settings: Table, steps: Table) -> Table:
-    lr, decay, momentum, alpha, eps = settings.T
-    return np.stack([lr, decay, momentum, alpha, 1.0 - alpha, eps])
-
-
 def _rmsprop(rows: Tensor, gradient: Tensor, square_avg: Tensor, buffer: Tensor, scale: Tensor, table: Tensor) -> None:
-    lr, decay, momentum, alpha, weight, eps = table.unsqueeze(-1).unbind(0)
+    lr, decay, momentum, alpha, eps, weight = table.unsqueeze(-1).unbind(0)
     gradient = gradient * scale[:, None] + decay * rows
     square_avg.mul_(alpha).add_(weight * (gradient * gradient))
     buffer.mul_(momentum).add_(gradient / (square_avg.sqrt() + eps))
     rows.sub_(lr * buffer)
+
+
+def _tabulate_adam_python(settings, steps, table):  # type: ignore[no-untyped-def]  # compiled below
+    for k in range(settings.shape[0]):
+        lr, decay, beta1, beta2, eps, is_decoupled = settings[k]
+        step = float(steps[k] + 1)
+        table[0, k] = 1.0 - lr * decay if is_decoupled > 0 else 1.0
+        table[1, k] = 0.0 if is_decoupled > 0 else decay
+        table[2, k] = 1.0 - beta1
+        table[3, k] = beta2
+        table[4, k] = 1.0 - beta2
+        table[5, k] = lr / (1.0 - beta1**step)
+        table[6, k] = 1.0 / np.sqrt(1.0 - beta2**step)
+        table[7, k] = eps
+
+
+def _tabulate_rmsprop_python(settings, steps, table):  # type: ignore[no-untyped-def]  # compiled below
+    for k in range(settings.shape[0]):
+        for column in range(5):
+            table[column, k] = settings[k, column]
+        table[5, k] = 1.0 - settings[k, 3]
+
+
+def _tabulate_sgd_python(settings, steps, table):  # type: ignore[no-untyped-def]  # compiled below
+    for k in range(settings.shape[0]):
+        for column in range(4):
+            table[column, k] = settings[k, column]
 
 
 def _adam_python(w, g, m, v, scale, table):  # type: ignore[no-untyped-def]  # compiled below
@@ -134,7 +153,7 @@ def _sgd_python(w, g, b, scale, table):  # type: ignore[no-untyped-def]  # compi
 def _rmsprop_python(w, g, v, b, scale, table):  # type: ignore[no-untyped-def]  # compiled below
     for k in range(w.shape[0]):
         w_k, g_k, v_k, b_k, s = w[k], g[k], v[k], b[k], scale[k]
-        lr, decay, momentum, alpha, weight, eps = table[:, k]
+        lr, decay, momentum, alpha, eps, weight = table[:, k]
         for i in range(w.shape[1]):
             d = g_k[i] * s + decay * w_k[i]
             v_i = alpha * v_k[i] + weight * (d * d)
@@ -148,21 +167,33 @@ _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _adam_kernel: Callable[..., None] = _compiled(_adam_python)
 _sgd_kernel: Callable[..., None] = _compiled(_sgd_python)
 _rmsprop_kernel: Callable[..., None] = _compiled(_rmsprop_python)
+_tabulate_adam: Callable[..., None] = _compiled(_tabulate_adam_python)
+_tabulate_rmsprop: Callable[..., None] = _compiled(_tabulate_rmsprop_python)
+_tabulate_sgd: Callable[..., None] = _compiled(_tabulate_sgd_python)
 
 
 @dataclass(frozen=True, slots=True)
 class _Arithmetic:
-    """A class of optimiser: what it keeps, a row's numbers for a step, and the step compiled and by tensors."""
+    """A class of optimiser.
+
+    Attributes:
+        slots: What it remembers.
+        num_columns: Numbers of a row for a step.
+        tabulate: Writes them, from the settings and the steps before.
+        kernel: The step, compiled.
+        by_tensors: The step by operations on tensors.
+    """
 
     slots: tuple[str, ...]
-    table: Callable[[Table, Table], Table]
+    num_columns: int
+    tabulate: Callable[..., None]
     kernel: Callable[..., None]
     by_tensors: Callable[..., None]
 
 
-_ADAM = _Arithmetic(("exp_avg", "exp_avg_sq"), _adam_table, _adam_kernel, _adam)
+_ADAM = _Arithmetic(("exp_avg", "exp_avg_sq"), 8, _tabulate_adam, _adam_kernel, _adam)
 ARITHMETIC: dict[type[Any], _Arithmetic] = {
-    SGD: _Arithmetic(("momentum_buffer",), lambda settings, _: settings.T, _sgd_kernel, _sgd),
+    SGD: _Arithmetic(("momentum_buffer",), 4, _tabulate_sgd, _sgd_kernel, _sgd),
     Adam: _ADAM, AdamW: _ADAM,
-    RMSprop: _Arithmetic(("square_avg", "momentum_buffer"), _rmsprop_table, _rmsprop_kernel, _rmsprop),
+    RMSprop: _Arithmetic(("square_avg", "momentum_buffer"), 6, _tabulate_rmsprop, _rmsprop_kernel, _rmsprop),
 }

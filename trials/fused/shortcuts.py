@@ -17,11 +17,8 @@ from velodrome.trials.fused.tape import Call, Slot, Tape, slots_in
 
 aten = torch.ops.aten
 
-_SAME_MEMORY = (
-    aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.view.default, aten._unsafe_view.default,
-    aten.expand.default, aten._reshape_alias.default,
-)
-"""Give their argument, if the shape stays as it was."""
+_VIEWS = (aten._unsafe_view.default, aten._reshape_alias.default)
+"""Functions whose result is a view, and that don't say so."""
 
 _TIMES_ONE = (aten.mul.Scalar, aten.mul.Tensor, aten.div.Scalar, aten.div.Tensor)
 
@@ -44,12 +41,14 @@ _QUICK: dict[Any, Callable[..., Any]] = {
 """The same functions by a shorter way through Python."""
 
 
-def shortened(tape: Tape, ins: Sequence[Slot], outs: Sequence[Slot]) -> list[Slot]:
+def shortened(tape: Tape, outs: Sequence[Slot]) -> list[Slot]:
     """Shortens the tape in place, and returns the slots of the outputs."""
-    rules = _Rules(tape, ins)
+    rules = _Rules(tape)
     outs = rules.without_the_idle(outs)
     rules.fold_constants()
-    rules.turn_products(outs)
+    outs = rules.without_the_same_again(outs)
+    rules.turn_products()
+    rules.join_sums(outs)
     _drop_unused(tape, outs)
     for call in tape.calls:
         call.function = _quicker(call, tape) or _QUICK.get(call.function, call.function)
@@ -59,20 +58,42 @@ def shortened(tape: Tape, ins: Sequence[Slot], outs: Sequence[Slot]) -> list[Slo
 class _Rules:
     """The rules, and what they ask of a tape."""
 
-    def __init__(self, tape: Tape, ins: Sequence[Slot]) -> None:
-        self._tape, self._ins = tape, {slot.number for slot in ins}
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._roots: dict[int, int] = {}
+        """By view, the slot whose memory it shows."""
+        self._views: dict[tuple[Any, ...], Slot] = {}
         self._changed = {
             self._memory(slot) for call in tape.calls if call.is_mutable for slot in slots_in((call.args, call.kwargs))
         }
 
     def without_the_idle(self, outs: Sequence[Slot]) -> list[Slot]:
-        """Takes out calls whose result is their argument; the argument takes its place."""
+        """Takes out calls whose result is there already: a view as another one is, or what is multiplied by one."""
         same: dict[int, Slot] = {}
         calls = []
         for call in self._tape.calls:
             call.args, call.kwargs = _renamed(call.args, same), _renamed(call.kwargs, same)
-            if self._is_idle(call):
-                same[_first(call).number] = call.args[0]
+            found = self._viewed(call) or self._unchanged(call)
+            if found is not None:
+                same[_first(call).number] = found
+            else:
+                calls.append(call)
+        self._tape.calls = calls
+        return [same.get(slot.number, slot) for slot in outs]
+
+    def without_the_same_again(self, outs: Sequence[Slot]) -> list[Slot]:
+        """Takes out calls that were made before, with the same arguments."""
+        same: dict[int, Slot] = {}
+        made: dict[str, Call] = {}
+        calls = []
+        for call in self._tape.calls:
+            call.args, call.kwargs = _renamed(call.args, same), _renamed(call.kwargs, same)
+            key = f"{call.function} {call.args} {call.kwargs}"
+            slots = [*slots_in((call.args, call.kwargs)), *(slot for slot in call.results if slot is not None)]
+            is_pure = not call.is_mutable and not any(self._memory(slot) in self._changed for slot in slots)
+            if is_pure and (before := made.setdefault(key, call)) is not call:
+                pairs = zip(call.results, before.results, strict=True)
+                same |= {slot.number: other for slot, other in pairs if slot is not None and other is not None}
             else:
                 calls.append(call)
         self._tape.calls = calls
@@ -94,13 +115,9 @@ class _Rules:
                 calls.append(call)
         self._tape.calls = calls
 
-    def turn_products(self, outs: Sequence[Slot]) -> None:
+    def turn_products(self) -> None:
         """``(A^T B)^T``, the gradient by a layer's weights, becomes ``B^T A``: it lies in memory as the weights do."""
-        makers = {slot.number: call for call in self._tape.calls for slot in call.results if slot is not None}
-        uses: dict[int, int] = {}
-        for call in self._tape.calls:
-            for slot in slots_in((call.args, call.kwargs)):
-                uses[slot.number] = uses.get(slot.number, 0) + 1
+        makers, uses = self._makers(), self._uses()
         calls: list[Call] = []
         for call in self._tape.calls:
             better = call
@@ -114,6 +131,26 @@ class _Rules:
             calls.append(better)
         self._tape.calls = calls
 
+    def join_sums(self, outs: Sequence[Slot]) -> None:
+        """A product and what is added to it, such as a layer's bias, become one call."""
+        makers, uses = self._makers(), self._uses()
+        kept = {slot.number for slot in outs}
+        for call in self._tape.calls:
+            if call.function is not aten.add.Tensor or call.kwargs or len(slots_in(call.args)) != 2:
+                continue
+            for other, product in (call.args, call.args[::-1]):
+                maker = makers.get(product.number)
+                is_own = maker is not None and uses[product.number] == 1 and product.number not in kept
+                if is_own and maker.function is aten.bmm.default and self._is_row(other, product, maker.args):
+                    call.function, call.args = aten.baddbmm.default, (other, *maker.args)
+                    break
+
+    def _is_row(self, added: Slot, product: Slot, factors: Sequence[Slot]) -> bool:
+        """Whether one row is added to all rows of the product of each member, and all of that stays as it is."""
+        row, whole = self._tape.tensors[added.number], self._tape.tensors[product.number]
+        is_row = row.shape == (len(whole), 1, whole.shape[2]) and row.dtype == whole.dtype
+        return is_row and not {self._memory(slot) for slot in (added, product, *factors)} & self._changed
+
     def _turned(self, slot: Slot, calls: list[Call]) -> Slot:
         """A new slot with its transpose."""
         turned = Slot(len(self._tape.tensors))
@@ -121,16 +158,57 @@ class _Rules:
         calls.append(Call(aten.transpose.int, (slot, 1, 2), {}, (turned,), True, False))
         return turned
 
-    def _is_idle(self, call: Call) -> bool:
-        if not call.args or not isinstance(call.args[0], Slot) or len(call.results) != 1 or call.results[0] is None:
-            return False
-        given, found = (self._tape.tensors[slot.number] for slot in (call.args[0], call.results[0]))
-        if (given.shape, given.dtype, given.stride()) != (found.shape, found.dtype, found.stride()):
-            return False
-        if call.function in _SAME_MEMORY:
-            return True
-        is_one = call.function in _TIMES_ONE and not isinstance(call.args[1], Slot) and call.args[1] == 1
-        return is_one and not {self._memory(call.args[0]), self._memory(call.results[0])} & self._changed
+    def _viewed(self, call: Call) -> Slot | None:
+        """The slot with the view that the call gives; None where there is none yet, or the call gives no view."""
+        if not (call.function in _VIEWS or call.function.is_view) or not call.is_single or call.results[0] is None:
+            return None
+        given, found = call.args[0], call.results[0]
+        if not isinstance(given, Slot):
+            return None
+        root = self._roots[found.number] = self._roots.get(given.number, given.number)
+        self._views.setdefault(self._layout(root, given), given)
+        same = self._views.setdefault(self._layout(root, found), found)
+        return None if same is found else same
+
+    def _layout(self, root: int, slot: Slot) -> tuple[Any, ...]:
+        """How a view of the root's memory looks."""
+        tensor = self._tape.tensors[slot.number]
+        signs = tensor.is_conj(), tensor.is_neg()
+        return root, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, *signs
+
+    def _unchanged(self, call: Call) -> Slot | None:
+        """The argument, if the call multiplies it by one; None where it does more than that."""
+        if call.function not in _TIMES_ONE or isinstance(call.args[1], Slot) or call.args[1] != 1:
+            return None
+        slot, result = call.args[0], _first(call)
+        given, found = self._tape.tensors[slot.number], self._tape.tensors[result.number]
+        if given.dtype != found.dtype or {self._memory(slot), self._memory(result)} & self._changed:
+            return None
+        if given.stride() == found.stride():
+            return slot  # type: ignore[no-any-return]
+        # What lies otherwise in memory will do where it is only viewed, and can be.
+        users = [user for user in self._tape.calls if result in slots_in((user.args, user.kwargs))]
+        if any(user.function is not aten.view.default for user in users):
+            return None
+        try:
+            views = {_first(user).number: given.view(user.args[1]) for user in users}
+        except RuntimeError:
+            return None
+        for number, view in views.items():
+            self._tape.tensors[number] = view
+        return slot  # type: ignore[no-any-return]
+
+    def _makers(self) -> dict[int, Call]:
+        """By slot, the call that it comes from."""
+        return {slot.number: call for call in self._tape.calls for slot in call.results if slot is not None}
+
+    def _uses(self) -> dict[int, int]:
+        """By slot, how often it is an argument."""
+        uses: dict[int, int] = {}
+        for call in self._tape.calls:
+            for slot in slots_in((call.args, call.kwargs)):
+                uses[slot.number] = uses.get(slot.number, 0) + 1
+        return uses
 
     def _memory(self, slot: Slot) -> int:
         return self._tape.tensors[slot.number].untyped_storage().data_ptr()

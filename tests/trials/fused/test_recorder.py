@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from velodrome.trials.fused import recorder
 from velodrome.trials.fused.recorder import CantRecord, record
 
 
@@ -37,7 +38,24 @@ def of_constants(x: Tensor, w: Tensor) -> list[Tensor]:
     return [x, torch.where(ramp > 1, x, -x), ramp, torch.stack(x.unbind(0)).clone()]
 
 
-@pytest.mark.parametrize("function", [dense, in_place, of_constants])
+def biased(x: Tensor, w: Tensor) -> list[Tensor]:
+    """A layer with a bias that does not lie in one piece, views of views, and the same twice."""
+    bias = (w[:, 0, :4] * 1).view(2, 1, 4)
+    out = x @ w.transpose(1, 2) + bias
+    back = w.transpose(1, 2).transpose(1, 2).unsqueeze(0).squeeze(0)
+    return [out, bias + (x.exp() @ back.transpose(1, 2)), x.exp(), bias.expand(2, 3, 4) + out]
+
+
+def biased_and_changed(x: Tensor, w: Tensor) -> list[Tensor]:
+    """The same where a bias and a factor are changed between a product and the sum."""
+    bias = w[:, :1, :4] * 1
+    products = [x @ w.transpose(1, 2), x @ w.transpose(1, 2)]
+    bias.add_(1.0)
+    w.mul_(2.0)
+    return [products[0] + bias, products[1] + w[:, :1, :4], x @ w.transpose(1, 2)]
+
+
+@pytest.mark.parametrize("function", [dense, in_place, of_constants, biased, biased_and_changed])
 def test_the_program_does_the_same(function: Callable[[Tensor, Tensor], list[Tensor]]) -> None:
     def inputs(seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -63,6 +81,17 @@ def test_gradients_lie_in_memory_as_the_weights_do() -> None:
     results, program = record(dense, [torch.randn(2, 3, 5), torch.randn(2, 4, 5)])
     assert not results[1].is_contiguous()
     assert program(torch.randn(2, 3, 5), torch.randn(2, 4, 5))[1].is_contiguous()
+
+
+def test_a_layer_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    tapes = []
+    monkeypatch.setattr(recorder, "compiled", lambda tape, *_: tapes.append(tape))
+    record(biased, [torch.randn(2, 3, 5), torch.randn(2, 4, 5)])
+    names = [call.function.__name__ for call in tapes[0].calls]
+    assert names.count("baddbmm") == 2
+    assert names.count("exp") == 1
+    assert "bmm" not in names
+    assert "mul" not in names
 
 
 @pytest.mark.parametrize(("function", "why"), [
