@@ -41,12 +41,11 @@ class RowOptimizer:
         self._scale = torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
         limits = np.array([spec.clip_norm or np.inf for spec in specs])
         self._limits = torch.from_numpy(limits).to(rows) if np.isfinite(limits).any() else None
-        self._table = np.empty((arithmetic.num_columns, len(rows)))
         self._gradient, self._tensors = gradient, (rows, gradient, *self.slots.values(), self._scale)
         self._is_compiled = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
-        if self._is_compiled:
-            self._arrays = [tensor.numpy() for tensor in self._tensors]
-            self._table = self._table.astype(self._arrays[0].dtype)
+        self._arrays = [tensor.numpy() for tensor in self._tensors] if self._is_compiled else []
+        kind = np.float32 if rows.dtype is torch.float32 else np.float64
+        self._table = np.empty((arithmetic.num_columns, len(rows)), kind)
 
     def update(self, steps: np.ndarray[Any, Any]) -> None:
         """A step of every row, for the gradients that are there and the steps that were done before, ``[K]``."""

@@ -140,8 +140,9 @@ class _Rules:
                 continue
             for other, product in (call.args, call.args[::-1]):
                 maker = makers.get(product.number)
-                is_own = maker is not None and uses[product.number] == 1 and product.number not in kept
-                if is_own and maker.function is aten.bmm.default and self._is_row(other, product, maker.args):
+                if maker is None or uses[product.number] > 1 or product.number in kept:
+                    continue
+                if maker.function is aten.bmm.default and self._is_row(other, product, maker.args):
                     call.function, call.args = aten.baddbmm.default, (other, *maker.args)
                     break
 
