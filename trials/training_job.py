@@ -93,6 +93,7 @@ class TrainingJob:
         steps: How long to train, in optimiser steps, in place of ``epochs``.
         report_every: With ``steps``: after how many the metrics are reported.
         same_order: Whether all trials see the samples in the same order; else each has its own.
+        precision: What layers compute in: ``"float32"``, or ``"bfloat16"``, with weights and losses in float32.
         checkpoint_s: How many seconds a trial goes without a checkpoint at most.
     """
 
@@ -102,6 +103,7 @@ class TrainingJob:
     steps: ClassVar[int | None] = None
     report_every: ClassVar[int] = 100
     same_order: ClassVar[bool] = False
+    precision: ClassVar[str] = "float32"
     checkpoint_s: ClassVar[float] = 60.0
 
     def __call__(self, trial: Trial) -> None:
@@ -215,16 +217,6 @@ def spec_of(job: TrainingJob, params: Mapping[str, Any]) -> OptimizerSpec:
         raise UsageError(f"{type(job).__name__}.optimizer returned none", given=repr(spec)[:80],
                          allowed="velo.SGD, velo.Adam, velo.AdamW or velo.RMSprop")
     return spec
-
-
-def check_loss(job: TrainingJob, loss: Any, num_samples: int) -> None:
-    """Raises UsageError for what is no loss of a batch."""
-    import torch
-
-    if not isinstance(loss, torch.Tensor) or loss.shape not in ((), (num_samples,)):
-        given = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-        raise UsageError(f"{type(job).__name__}.loss returned no loss", given=given,
-                         allowed=f"one number for each sample, [{num_samples}], or their mean, []")
 
 
 def _natural(job: TrainingJob, name: str, value: Any) -> int:

@@ -7,20 +7,19 @@ with when it leaves a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from velodrome.errors import UsageError
 from velodrome.seeding import derive
+from velodrome.trials.fused.calls import check_loss, computing, loss_of, metrics_of
 from velodrome.trials.fused.descent import Descent
 from velodrome.trials.fused.dropout import Drawn, dropping_by
 from velodrome.trials.fused.member import Member, MemberState
 from velodrome.trials.fused.order import Order
 from velodrome.trials.optimizers import rate_at
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, check_loss, length_of, spec_of
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob, length_of, spec_of
 
 
 class Alone:
@@ -45,7 +44,7 @@ class Alone:
         self._descent = Descent(self.spec, self._trained)
         self.num_steps = 0
         self.source = Drawn(generator_of(member, device))
-        self._dropping = dropping_by(self.source)
+        self._dropping, self._computing = dropping_by(self.source), computing(job, device)
         self._order = order_of(job, member, self.data.num_train, self.length.batch_size)
         self._samples: Tensor | None = None
         self._device = device
@@ -89,8 +88,8 @@ class Alone:
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch, ``[]``."""
-        with self._dropping:
-            loss = self.job.loss(self.model, batch, self.member.params)
+        with self._dropping, self._computing:
+            loss = loss_of(self.job, self.model, batch, self.member.params)
         check_loss(self.job, loss, len(batch[0]))
         return loss.mean()
 
@@ -98,7 +97,7 @@ class Alone:
         """The metrics of the validation data, and the mean loss of the steps since the last report."""
         self.model.eval()
         sums: dict[str, Tensor] = {}
-        with torch.no_grad(), self._dropping:
+        with torch.no_grad(), self._dropping, self._computing:
             for start in range(0, self.data.num_validation, EVALUATION_BATCH):
                 batch = tuple(part[start : start + EVALUATION_BATCH] for part in self.data.validation)
                 found = metrics_of(self.job, self.model, batch, self.member.params)
@@ -176,21 +175,6 @@ def generator_of(member: Member, device: str) -> Generator:
 def order_of(job: TrainingJob, member: Member, num_samples: int, batch_size: int) -> Order:
     """The member's order of samples."""
     return Order(0 if job.same_order else member.seed, num_samples, batch_size)
-
-
-def metrics_of(job: TrainingJob, model: nn.Module, batch: Batch, params: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The job's figures of a batch; its loss where it declares none.
-
-    Raises:
-        UsageError: If a figure has neither one number for each sample nor one for all.
-    """
-    found = job.metrics(model, batch) or {"loss": job.loss(model, batch, params)}
-    for name, value in found.items():
-        if not isinstance(value, Tensor) or value.shape not in ((), (len(batch[0]),)):
-            given = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise UsageError(f"{type(job).__name__}.metrics: {name} is no figure of a batch", given=given,
-                             allowed=f"one number for each sample, [{len(batch[0])}], or their mean, []")
-    return found
 
 
 def _copy(tensor: Tensor) -> Tensor:

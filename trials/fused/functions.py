@@ -1,7 +1,8 @@
 """Functions of ``torch.nn.functional`` that a group needs in another form, for one member under ``vmap``.
 
 Dropout takes its masks as inputs; a label smoothing may be a member's own number; a normalisation leaves out the
-samples of a shorter batch and the features of a narrower layer, which are there only to fill the shape.
+samples of a shorter batch and the features of a narrower layer, which are there only to fill the shape. Below
+``vmap``, ``torch.autocast`` does not find the layers any more: where they are to compute in bfloat16, they are told so.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Given:
         return uniform >= rate, scale
 
 
+_PRODUCTS = (
+    "linear", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+)
+
+
 def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Callable[..., Any]]:
     """The functions by name.
 
@@ -48,6 +54,7 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
         bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
     ) -> Tensor:
+        input = _as(input, weight)
         if valid is None or not training:
             return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         return _batch_norm(input, valid, running_mean, running_var, weight, bias, momentum, eps)
@@ -56,7 +63,7 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
         eps: float = 1e-5,
     ) -> Tensor:
-        mask = masks.get(id(weight))
+        input, mask = _as(input, weight), masks.get(id(weight))
         if mask is None:
             return layer_norm(input, list(normalized_shape), weight, bias, eps)
         return _layer_norm(input, mask, weight, bias, eps)
@@ -74,6 +81,27 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         "batch_norm": our_batch_norm, "layer_norm": our_layer_norm, "cross_entropy": our_cross_entropy,
         "scaled_dot_product_attention": plain_attention,
     }
+
+
+def rough() -> dict[str, Callable[..., Any]]:
+    """Layers that compute in bfloat16, by name."""
+    def rounding(function: Callable[..., Any]) -> Callable[..., Any]:
+        def ours(*args: Any, **kwargs: Any) -> Any:
+            return function(*map(_rounded, args), **{key: _rounded(arg) for key, arg in kwargs.items()})
+
+        return ours
+
+    return {name: rounding(getattr(F, name)) for name in _PRODUCTS}
+
+
+def _rounded(value: Any) -> Any:
+    is_single = isinstance(value, Tensor) and value.dtype is torch.float32
+    return value.bfloat16() if is_single else value
+
+
+def _as(x: Tensor, weight: Tensor | None) -> Tensor:
+    """What is to be normalised, in the type of the layer's weights."""
+    return x if weight is None or x.dtype == weight.dtype else x.to(weight.dtype)
 
 
 def _batch_norm(

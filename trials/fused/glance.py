@@ -10,9 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
+from velodrome.trials.fused.calls import check_loss, computing, loss_of
 from velodrome.trials.fused.dropout import Drawn, Site, dropping_by
 from velodrome.trials.fused.member import Member
-from velodrome.trials.training_job import Batch, TrainingJob, check_loss
+from velodrome.trials.training_job import Batch, TrainingJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def glance(job: TrainingJob, member: Member, model: nn.Module, batch: Batch, gen
     model.train()
     source, params = Drawn(generator), _Watched(member.params)
     source.is_noting = True
-    with dropping_by(source), torch.enable_grad():
-        loss = job.loss(model, batch, params)
+    with dropping_by(source), computing(job, batch[0].device.type), torch.enable_grad():
+        loss = loss_of(job, model, batch, params)
     check_loss(job, loss, len(batch[0]))
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(loss.mean(), list(named.values()), allow_unused=True)
@@ -84,9 +85,10 @@ class JobModule(nn.Module):
 
     def forward(self, what: str, batch: Batch, params: Mapping[str, Any]) -> Any:
         """``loss`` or ``metrics`` of a batch."""
-        if what == "loss":
-            return self._job.loss(self.model, batch, params)
-        return self._job.metrics(self.model, batch)
+        with computing(self._job, batch[0].device.type):
+            if what == "loss":
+                return loss_of(self._job, self.model, batch, params)
+            return self._job.metrics(self.model, batch)
 
 
 class _Watched(Mapping[str, Any]):

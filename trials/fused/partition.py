@@ -32,8 +32,8 @@ _SAMPLE = 6
 _MAX_KNOWN = 1024
 """Of so many members it is kept what they are compared by."""
 
-_TOLERANCE = 1e-3
-"""Of the largest gradient of a tensor, and of a metric: far above rounding, far below a mistake."""
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+"""By precision, of the largest gradient of a tensor, and of a metric: far above rounding, far below a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,26 +149,27 @@ def _try(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str) -
         group.step(1)
     except CantFuse as error:
         return str(error)
+    tolerance = _TOLERANCE[job.precision]
     for member in sample:
         own = Alone(job, member, device).evaluate()
         for name, value in own.items():
             ours = figures[member.number][name]
-            if not _is_near(ours, value):
+            if not _is_near(ours, value, tolerance):
                 return f"{name} of the validation data is {ours:.6g} in a group and {value:.6g} alone"
         alone = _glance(job, member, device).gradients
-        wrong = _first_wrong(group.gradients(member.number), alone)
+        wrong = _first_wrong(group.gradients(member.number), alone, tolerance)
         if wrong:
             return f"the gradient by {wrong} is another in a group than alone"
     return ""
 
 
-def _first_wrong(group: dict[str, Tensor], alone: dict[str, Tensor]) -> str:
+def _first_wrong(group: dict[str, Tensor], alone: dict[str, Tensor], tolerance: float) -> str:
     """The first parameter whose gradients differ by more than rounding."""
     largest = max((float(g.abs().max()) for g in alone.values() if g.numel()), default=0.0)
     for name, gradient in alone.items():
         if gradient.numel() == 0:
             continue
-        allowed = _TOLERANCE * float(gradient.abs().max()) + 1e-5 * largest
+        allowed = tolerance * (float(gradient.abs().max()) + 1e-2 * largest)
         if name not in group or not float((group[name] - gradient).abs().max()) <= allowed:
             return name
     return ""
@@ -219,8 +220,8 @@ def _group(those: Sequence[_Candidate], reason: str = "") -> Group:
     return Group(tuple(c.member for c in those), reason)
 
 
-def _is_near(a: float, b: float) -> bool:
-    return abs(a - b) <= _TOLERANCE * (10.0 + abs(b)) or not (math.isfinite(a) or math.isfinite(b))
+def _is_near(a: float, b: float, tolerance: float) -> bool:
+    return abs(a - b) <= tolerance * (10.0 + abs(b)) or not (math.isfinite(a) or math.isfinite(b))
 
 
 def _is_number(value: Any) -> bool:

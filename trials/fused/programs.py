@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 
 from velodrome.errors import VeloError
 from velodrome.trials.fused.dropout import dropping_by
-from velodrome.trials.fused.functions import Given, stand_ins
+from velodrome.trials.fused.functions import Given, rough, stand_ins
 from velodrome.trials.fused.glance import JobModule
 from velodrome.trials.fused.recorder import CantRecord, record
 from velodrome.trials.fused.structure import named
@@ -181,7 +181,8 @@ class Programs:
     def _functions(self, own: dict[str, dict[str, Tensor]], valid: Tensor | None) -> dropping_by:
         source = Given(*(list(own[name].values()) for name in ("uniforms", "rates", "scales")))
         masks = {id(own["weights"].get(name, own["fixed"].get(name))): mask for name, mask in own["masks"].items()}
-        return dropping_by(source, stand_ins(valid, masks))
+        layers = rough() if self._job.precision == "bfloat16" else {}
+        return dropping_by(source, {**stand_ins(valid, masks), **layers})
 
     def _call(self, own: dict[str, dict[str, Tensor]], what: str) -> Any:
         tensors = {**own["weights"], **own["fixed"], **own["buffers"]}

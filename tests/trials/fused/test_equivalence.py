@@ -12,7 +12,7 @@ from tests.trials.fused.jobs import CNN, MLP, Recurrent, Smoothed, Transformer, 
 from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.fused import Fused
 from velodrome.trials.fused.member import Member, MemberState
-from velodrome.trials.training_job import TrainingJob
+from velodrome.trials.training_job import Batch, TrainingJob
 
 
 def difference(state: MemberState, other: MemberState) -> float:
@@ -83,3 +83,38 @@ def test_single_precision(case: str) -> None:
     # Where a gradient is rounding alone, as that by the biases of keys, Adam makes steps of it all the same.
     optimizer = "sgd" if case in ("transformer", "cnn") else "adam"
     check(job, members(8, optimizer=optimizer, **params), steps=10, dtype=torch.float32, tolerance=1e-6)
+
+
+ROUGH: dict[str, tuple[TrainingJob, dict[str, Any]]] = {
+    "mlp": (MLP(), {"width": [3, 8], "batch_size": [16, 7], "drop": 0.2, "norm": "layer"}),
+    "cnn": (CNN(), {"drop": [0.1, 0.3]}),
+    "transformer": (Transformer(), {"drop": [0.1, 0.3]}),
+    "lstm": (Recurrent(), {}),
+}
+
+
+@pytest.mark.parametrize("case", ROUGH)
+def test_half_precision(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, params = ROUGH[case]
+    monkeypatch.setattr(job, "precision", "bfloat16", raising=False)
+    seen: list[torch.dtype] = []
+    monkeypatch.setattr(job, "loss", lambda model, batch, params: _noting(model, batch, seen), raising=False)
+    those = members(4, optimizer="sgd", **params)
+    group = Fused(job, those)
+    group.step(20)
+    figures = group.evaluate()
+    for member in those:
+        alone = Alone(job, member)
+        alone.step(20)
+        state = group.state(member.number)
+        assert {p.dtype for p in state.parameters.values()} == {torch.float32}
+        assert difference(alone.state(), state) < 0.02
+        assert figures[member.number] == pytest.approx(alone.evaluate(), rel=0.05, abs=0.05)
+    assert {*seen} == {torch.bfloat16}
+
+
+def _noting(model: torch.nn.Module, batch: Batch, seen: list[torch.dtype]) -> torch.Tensor:
+    """The loss, by an output whose type is noted."""
+    out = model(batch[0])
+    seen.append(out.dtype)
+    return torch.nn.functional.cross_entropy(out, batch[1], reduction="none")
