@@ -25,6 +25,8 @@ __all__ = ["ObjectiveSource", "PackedObjective", "imports_of", "load_objective",
 
 PRELOADABLE = ("numpy", "torch", "optuna", "gymnasium", "sklearn", "pandas", "scipy")
 """Slow imports without side effects: done once in the launcher, shared by every worker that it forks."""
+_ENGINE = "velodrome.trials.fused.group_worker"
+"""What trains the trials of a training job together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class ObjectiveSource:
 
 
 def imports_of(file: str) -> tuple[str, ...]:
-    """The slow libraries that a Python file imports anywhere in it, in the order of ``PRELOADABLE``.
+    """The slow modules that a Python file will need: what it imports anywhere in it, in the order of ``PRELOADABLE``.
 
     A file that is missing or does not parse imports nothing: loading it will say what is wrong.
     """
@@ -140,13 +142,14 @@ def imports_of(file: str) -> tuple[str, ...]:
         tree = ast.parse(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ()
-    names = set()
+    names, has_job = set(), False
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return tuple(name for name in PRELOADABLE if name in names)
+        has_job |= isinstance(node, ast.ClassDef) and any("TrainingJob" in ast.unparse(base) for base in node.bases)
+    return tuple(name for name in PRELOADABLE if name in names) + ((_ENGINE,) if has_job else ())
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:

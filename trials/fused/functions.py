@@ -72,10 +72,11 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: None = None,
         ignore_index: int = -100, reduce: None = None, reduction: str = "mean", label_smoothing: Any = 0.0,
     ) -> Tensor:
-        if not isinstance(label_smoothing, Tensor) or weight is not None or target.is_floating_point():
+        if weight is not None or target.is_floating_point() or input.ndim < 2:
             return cross_entropy(input, target, weight, ignore_index=ignore_index, reduction=reduction,
                                  label_smoothing=label_smoothing)
-        return _smoothed(input, target, ignore_index, reduction, label_smoothing)
+        return _cross_entropy(input.to(torch.promote_types(input.dtype, torch.float32)), target, ignore_index,
+                              reduction, label_smoothing)
 
     return {
         "batch_norm": our_batch_norm, "layer_norm": our_layer_norm, "cross_entropy": our_cross_entropy,
@@ -138,12 +139,17 @@ def _layer_norm(x: Tensor, mask: Tensor, weight: Tensor | None, bias: Tensor | N
     return y if bias is None else y + bias
 
 
-def _smoothed(x: Tensor, target: Tensor, ignore_index: int, reduction: str, smoothing: Tensor) -> Tensor:
-    """Cross entropy with label smoothing (Szegedy et al. 2016), as torch defines it."""
+def _cross_entropy(x: Tensor, target: Tensor, ignore_index: int, reduction: str, smoothing: Any) -> Tensor:
+    """Cross entropy with label smoothing (Szegedy et al. 2016), as torch defines it, for labels that are numbers.
+
+    torch's own takes more operations under ``vmap``, and the first time loads a library for symbols.
+    """
     logs = x.log_softmax(1)
     counts = target != ignore_index
-    picked = logs.gather(1, torch.where(counts, target, 0).unsqueeze(1)).squeeze(1)
-    losses = torch.where(counts, -(1.0 - smoothing) * picked - smoothing * logs.mean(1), 0.0)
+    losses = -logs.gather(1, torch.where(counts, target, 0).unsqueeze(1)).squeeze(1)
+    if isinstance(smoothing, Tensor) or smoothing:
+        losses = (1.0 - smoothing) * losses - smoothing * logs.mean(1)
+    losses = torch.where(counts, losses, 0.0)
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / counts.sum()

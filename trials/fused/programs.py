@@ -99,15 +99,13 @@ class Programs:
             CantFuse: If it can't be recorded.
         """
         self._loss.train()
-        first = next(iter(inputs.weights.values()))
-        ones = torch.ones(len(first), dtype=first.dtype, device=first.device)
 
         def gradients(*tensors: Tensor) -> list[Tensor]:
             given = _like(inputs, tensors)
             given["weights"] = {name: w.detach().requires_grad_() for name, w in given["weights"].items()}
             with torch.enable_grad():
                 losses = vmap(self._member_loss)(given)
-                found = torch.autograd.grad([losses], list(given["weights"].values()), [ones.to(losses.dtype)])
+                found = torch.autograd.grad(losses.sum(), list(given["weights"].values()))
             return [losses.detach(), *found]
 
         return self._recorded("gradient", gradients, inputs)

@@ -22,6 +22,10 @@ _VIEWS = (aten._unsafe_view.default, aten._reshape_alias.default)
 
 _TIMES_ONE = (aten.mul.Scalar, aten.mul.Tensor, aten.div.Scalar, aten.div.Tensor)
 
+_OF_SHAPE = (aten.ones_like.default, aten.zeros_like.default, aten.new_zeros.default, aten.new_ones.default)
+_KEPT = 1 << 16
+"""Results of these depend on a shape alone: constants, if they have at most so many numbers."""
+
 _SHORT = 15
 """A softmax over so few numbers, less than a vector, is 10 times quicker down the columns than along the rows."""
 
@@ -100,15 +104,15 @@ class _Rules:
         return [same.get(slot.number, slot) for slot in outs]
 
     def fold_constants(self) -> None:
-        """Takes out calls that depend on constants alone; their results are constants then."""
+        """Takes out calls that depend on constants alone, or on shapes; their results are constants then."""
         calls = []
         for call in self._tape.calls:
             used = slots_in((call.args, call.kwargs))
             results = [slot for slot in call.results if slot is not None]
-            if (
-                not call.is_mutable and all(slot.number in self._tape.constants for slot in used)
-                and not any(self._memory(slot) in self._changed for slot in results)
-            ):
+            is_known = all(slot.number in self._tape.constants for slot in used) or (
+                call.function in _OF_SHAPE and self._tape.tensors[_first(call).number].numel() <= _KEPT
+            )
+            if is_known and not call.is_mutable and not any(self._memory(slot) in self._changed for slot in results):
                 for slot in results:
                     self._tape.constants[slot.number] = self._tape.tensors[slot.number]
             else:

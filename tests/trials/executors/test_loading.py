@@ -102,6 +102,8 @@ def test_preloads_are_what_the_file_imports_anywhere(tmp_path: Path) -> None:
         "def train(trial):\n    import torch.nn\n    s = 'import optuna'\n"
     )
     assert imports_of(str(file)) == ("numpy", "torch", "sklearn")
+    file.write_text("import velodrome as velo\nimport torch\nclass Digits(velo.TrainingJob):\n    pass\n")
+    assert imports_of(str(file)) == ("torch", "velodrome.trials.fused.group_worker")
     file.write_text("import numpy\n(")
     assert imports_of(str(file)) == ()
     assert imports_of(str(tmp_path / "missing.py")) == ()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from tests.trials.fused.jobs import MLP, members
-from velodrome.trials.fused.probe import Timing, choose, probe
+from velodrome.trials.fused.probe import Timing, choose, is_clear, probe
 
 
 def test_the_quickest_is_chosen() -> None:
@@ -35,8 +38,27 @@ def test_nobody_to_be_fused_with() -> None:
     assert choose({1: Timing(100.0)}, 10).reason == "each alone: there is nobody to be fused with"
 
 
+def test_what_is_clear_is_not_measured_again() -> None:
+    assert is_clear({1: [100.0, 110.0], 8: [500.0, 160.0], 32: [90.0, 300.0]})
+    assert is_clear({1: [100.0, 110.0], 8: [50.0, 60.0]})
+    assert not is_clear({1: [100.0, 110.0], 8: [160.0, 160.0]})
+    assert not is_clear({1: [100.0], 8: [900.0]})
+    assert not is_clear({1: [100.0, 100.0], 8: [900.0, 900.0]}, competing=8)
+    assert not is_clear({1: [100.0, 100.0]})
+
+
 def test_small_networks_are_fused() -> None:
     choice = probe(MLP(), members(16), num_processes=2, budget_s=0.3)
     assert choice.is_fused
     assert choice.group_size == 8
-    assert list(choice.figures) == [1, 2, 8]
+    assert list(choice.figures) == [1, 8]
+
+
+def test_measuring_does_not_wait_for_a_compiler_to_load() -> None:
+    code = (
+        "import sys\nfrom tests.trials.fused.jobs import MLP, members\nfrom velodrome.trials import fusing\n"
+        "found = fusing.measure(MLP(), 'cpu', [m.params for m in members(8)])\n"
+        "print(found.action, [name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "fuse []\n"
