@@ -1,8 +1,8 @@
 """Training many small models: one after the other, by a pool of processes, and fused into one.
 
-    python benchmarks/fusion.py                    # everything on the CPU, about four minutes
+    python benchmarks/fusion.py                    # everything on the CPU, less than four minutes
     python benchmarks/fusion.py --quick            # the small perceptron alone
-    python benchmarks/fusion.py --device cuda      # on a GPU; the pool is then processes that share it
+    python benchmarks/fusion.py --device cuda      # on a GPU; the pool is then 8 processes that share it
 
 What counts is model-steps per second: optimiser steps of all models, by the time. The alternatives are plain loops with
 ``torch.optim``'s Adam, as it comes and with ``fused=True``, in one process or in several that train a model each; a
@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,12 +29,11 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 import velodrome as velo
+from velodrome.trials.fused.alone import Alone
 from velodrome.trials.fused.fused import Fused
 from velodrome.trials.fused.member import Member
 from velodrome.trials.fused.probe import probe
 from velodrome.trials.training_job import Batch
-
-SIZES = (1, 8, 32, 128)
 
 
 class Benchmark(velo.TrainingJob):
@@ -119,35 +120,89 @@ JOBS: dict[str, Callable[[], Benchmark]] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--models", default="", help="only those with this text in their name")
-    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of models")
-    parser.add_argument("--processes", type=int, default=2, help="of the pool")
+    parser.add_argument("--sizes", default="1,8,32,128", help="numbers of models")
+    parser.add_argument("--processes", type=int, help="of the pool: 2, or 8 that share a GPU")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of one measurement")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one measurement")
     parser.add_argument("--quick", action="store_true", help="the small perceptron, 3 rounds")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no GPU that torch can use is here")
     names = [name for name in JOBS if args.models.lower() in name.lower()]
     if args.quick:
         names, args.rounds = names[:1], 3
     sizes = [int(size) for size in args.sizes.split(",")]
-    with Pool(args.processes, args.device, args.seconds) as pool:
-        print("Model-steps per second; ratio: the best fused to the best alternative with as many models\n")
-        print(f"| model | K | one process | {args.processes} processes | with fused Adam | fused, one process "
-              f"| fused, {args.processes} processes | ratio | auto |\n|---|---|---|---|---|---|---|---|---|")
+    num = args.processes or (2 if args.device == "cpu" else 8)
+    results: list[Result] = []
+    with Pool(num, args.device, args.seconds) as pool:
+        print(f"Model-steps per second on {machine(args.device)}; ratio: the best fused to the best alternative\n")
+        print(f"| model | K | one process | {num} processes | with fused Adam | fused, one process "
+              f"| fused, {num} processes | ratio | auto | a member more |\n|---|---|---|---|---|---|---|---|---|---|")
         for name in names:
-            for line in lines(name, pool, sizes, args.rounds):
-                print(line, flush=True)
+            for result in measured(name, pool, sizes, args.rounds):
+                results.append(result)
+                print(result.line(), flush=True)
+    if args.device == "cuda":
+        print(f"\n{bars(results)}")
 
 
-def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
-    """The table's lines of a model."""
+def machine(device: str) -> str:
+    """What measures."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured of a number of models.
+
+    Attributes:
+        name: Of the model.
+        size: How many of them.
+        rates: Model-steps per second by way, in the order of the table's columns; None where it makes no sense.
+        ratio: The best fused to the best alternative.
+        to_one: The best fused to one process that trains a model at a time.
+        auto: What the probe chose, and how it compares with the best alternative.
+        member_bytes: What one member more takes.
+    """
+
+    name: str
+    size: int
+    rates: list[float | None]
+    ratio: float
+    to_one: float
+    auto: str
+    member_bytes: float
+
+    def line(self) -> str:
+        """The table's line."""
+        cells = ["" if rate is None else f"{rate:,.0f}" for rate in self.rates]
+        return (f"| {self.name} | {self.size} | {' | '.join(cells)} | {self.ratio:.2f} | {self.auto} "
+                f"| {self.member_bytes / 1024:,.0f} KiB |")
+
+
+def bars(results: list[Result]) -> str:
+    """Whether a GPU does what is expected of it: in groups of 64 or more, against a process, and against several."""
+    lines = []
+    for result in results:
+        if result.size >= 64 and result.name.startswith(("MLP", "CNN")):
+            pairs = (result.to_one, 15, "one process"), (result.ratio, 4, "the best without")
+            words = [f"{value:.1f} times {what} ({'reached' if value >= bar else 'missed'}: {bar})"
+                     for value, bar, what in pairs]
+            lines.append(f"{result.name}, {result.size}: {', '.join(words)}")
+    return "\n".join(lines)
+
+
+def measured(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[Result]:
+    """What is found for a model."""
     num = pool.num
     ways: dict[Any, tuple[int, tuple[Any, ...]]] = {
         "one": (1, ("plain", name, True)),
         "default": (num, ("plain", name, False)), "pool": (num, ("plain", name, True)),
+        "alone": (num, ("alone", name, 1)),
     }
     for size in sizes:
         ways[size, 1] = 1, ("fused", name, size)
@@ -161,18 +216,27 @@ def lines(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[str]:
         for way, (processes, command) in ways.items():
             found[way].append(pool.run(processes, command))
     pool.forget()
-    table = []
+    one_bytes = pool.run(1, ("bytes", name, 1))
+    results = []
     for size in sizes:
         others = ["one"] if size < num else ["one", "default", "pool"]
         ours = [way for way in ((size, 1), (size, num)) if way in found]
-        ratios = [max(found[way][i] for way in ours) / max(found[way][i] for way in others) for i in range(rounds)]
-        auto = _nearest(ours, found, groups[size]) if groups[size] else others[-1]
-        chosen = [found[auto][i] / max(found[way][i] for way in others) for i in range(rounds)]
-        cells = [_text(found, way) if way in others or way in ours else ""
-                 for way in ("one", "default", "pool", (size, 1), (size, num))]
-        table.append(f"| {name} | {size} | {' | '.join(cells)} | {statistics.median(ratios):.2f} "
-                     f"| {f'by {groups[size]:.0f}' if groups[size] else 'alone'} {statistics.median(chosen):.2f} |")
-    return table
+        auto = _nearest(ours, found, groups[size]) if groups[size] else "alone"
+        more_bytes = (pool.run(1, ("bytes", name, size)) - one_bytes) / (size - 1) if size > 1 else one_bytes
+        results.append(Result(
+            name, size,
+            [statistics.median(found[way]) if way in others or way in ours else None
+             for way in ("one", "default", "pool", (size, 1), (size, num))],
+            _ratio(found, ours, others), _ratio(found, ours, ["one"]),
+            f"{f'by {groups[size]:.0f}' if groups[size] else 'alone'} {_ratio(found, [auto], others):.2f}", more_bytes,
+        ))
+    return results
+
+
+def _ratio(found: dict[Any, list[float]], ours: list[Any], others: list[Any]) -> float:
+    """Of the best of some ways to the best of others, in the same round; the median of the rounds."""
+    rounds = range(len(found[ours[0]]))
+    return statistics.median(max(found[way][i] for way in ours) / max(found[way][i] for way in others) for i in rounds)
 
 
 def _nearest(ours: list[Any], found: dict[Any, Any], group: float) -> Any:
@@ -180,10 +244,6 @@ def _nearest(ours: list[Any], found: dict[Any, Any], group: float) -> Any:
     processes = ours[-1][1]
     ways = [way for way in found if isinstance(way, tuple) and way[1] == processes and way[0] <= ours[-1][0]]
     return min(ways, key=lambda way: abs(math.log(way[0] / processes / group)))
-
-
-def _text(found: dict[Any, list[float]], way: Any) -> str:
-    return f"{statistics.median(found[way]):,.0f}"
 
 
 class Pool:
@@ -231,6 +291,9 @@ def serve(link: Connection, device: str, seconds: float) -> None:
             kept.clear()
             link.send(0.0)
             continue
+        if command[0] == "bytes":
+            link.send(held_bytes(JOBS[command[1]](), command[2], device))
+            continue
         if command[0] == "probe":
             job, (size, processes) = JOBS[command[1]](), command[2]
             chosen = probe(job, members(size), num_processes=processes, device=device, budget_s=1.0)
@@ -238,7 +301,7 @@ def serve(link: Connection, device: str, seconds: float) -> None:
             continue
         key = tuple(command)
         if key not in kept:
-            kept[key] = (fused if command[0] == "fused" else plain)(JOBS[command[1]](), command[2], device)
+            kept[key] = WAYS[command[0]](JOBS[command[1]](), command[2], device)
         models = command[2] if command[0] == "fused" else 1
         link.send(0.0 if warm_up and kept[key](3) is None else models * rate(kept[key], seconds, device))
 
@@ -246,17 +309,40 @@ def serve(link: Connection, device: str, seconds: float) -> None:
 def rate(train: Callable[[int], None], seconds: float, device: str) -> float:
     """Steps per second."""
     num_steps, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
+    while time.perf_counter() - started < seconds:
         train(1)
         num_steps += 1
         if device != "cpu" and num_steps % 10 == 0:
             torch.cuda.synchronize()
-    return num_steps / passed
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return num_steps / (time.perf_counter() - started)
+
+
+def held_bytes(job: Benchmark, size: int, device: str) -> float:
+    """What a group takes: on a GPU at most while it trains; on a CPU weights, gradients, the optimiser and buffers."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        Fused(job, members(size), device).step(3)
+        return float(torch.cuda.max_memory_allocated() - before)
+    group, num_bytes = Fused(job, members(size), device), 0
+    for member in group.members:
+        state = group.state(member.number)
+        own = [state.parameters, state.parameters, state.buffers, *state.slots.values()]
+        num_bytes += sum(tensor.nbytes for tensors in own for tensor in tensors.values())
+    return float(num_bytes)
 
 
 def fused(job: Benchmark, size: int, device: str) -> Callable[[int], None]:
     """A group's steps."""
     return Fused(job, members(size), device).step
+
+
+def alone(job: Benchmark, _size: int, device: str) -> Callable[[int], None]:
+    """A trial's steps where nothing is fused."""
+    return Alone(job, members(1)[0], device).step
 
 
 def members(size: int) -> list[Member]:
@@ -285,6 +371,9 @@ def plain(job: Benchmark, is_fused: bool, device: str) -> Callable[[int], None]:
             optimizer.step()
 
     return train
+
+
+WAYS: dict[str, Callable[..., Callable[[int], None]]] = {"plain": plain, "fused": fused, "alone": alone}
 
 
 if __name__ == "__main__":

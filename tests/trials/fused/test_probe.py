@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.trials.fused.jobs import MLP, members
 from velodrome.trials.fused.probe import Timing, choose, is_clear, probe
 
@@ -54,6 +56,7 @@ def test_small_networks_are_fused() -> None:
     assert list(choice.figures) == [1, 8]
 
 
+@pytest.mark.slow
 def test_measuring_does_not_wait_for_a_compiler_to_load() -> None:
     code = (
         "import sys\nfrom tests.trials.fused.jobs import MLP, members\nfrom velodrome.trials import fusing\n"
