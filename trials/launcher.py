@@ -20,6 +20,7 @@ from selectors import EVENT_READ, DefaultSelector
 
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
+from velodrome.trials.data_room import DataRoom
 from velodrome.trials.executor import StudyContext
 from velodrome.trials.objective import PackedObjective
 from velodrome.trials.wire import Wire
@@ -40,6 +41,7 @@ class Launcher:
         self._pids: dict[int, int] = {}
         """Key of a worker to its process id, while it has not been reaped."""
         self._source: PackedObjective | None = None
+        self._room = DataRoom.new()
         self._parent = os.getppid()
         self._pid = os.getpid()
         self._wake_read, self._wake_write = os.pipe()
@@ -126,7 +128,7 @@ class Launcher:
         os.close(self._wake_write)
         jobs, control = (Wire(socket.socket(fileno=fd)) for fd in fds[:2])
         with open(fds[2], "wb", buffering=0) as fault_file:  # noqa: PTH123 - from a file descriptor
-            run_worker(self._source, slot, context, jobs, control, fault_file)
+            run_worker(self._source, slot, context, jobs, control, fault_file, self._room)
 
     def _reap(self) -> None:
         """Tells of every worker that died, once what it left behind in its group is dead too."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from velodrome.search.space import Space
     from velodrome.trials.context import Trial
+    from velodrome.trials.data_room import DataRoom
 
 Batch = tuple["Tensor", ...]
 """As many tensors as ``Data.train`` has, the first axis being samples."""
@@ -114,10 +115,10 @@ class TrainingJob:
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to other processes: not the data."""
-        return {name: value for name, value in self.__dict__.items() if name != "_datasets"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_datasets", "_room")}
 
     def data(self) -> Data:
-        """The data; asked for once in each process."""
+        """The data; the workers of a study on one machine share what the first of them is given."""
         raise NotImplementedError
 
     def model(self, params: Mapping[str, Any]) -> nn.Module:
@@ -147,13 +148,22 @@ class TrainingJob:
         """
         kept: dict[Any, Data] = self.__dict__.setdefault("_datasets", {})
         if None not in kept:
-            kept[None] = self.data()
-            if not isinstance(kept[None], Data):
-                raise UsageError(f"{type(self).__name__}.data returned no velo.Data", given=_kinds(kept.pop(None)),
-                                 allowed="velo.Data(train=(x, y), validation=(x_val, y_val))")
+            room: DataRoom | None = self.__dict__.get("_room")
+            kept[None] = self._asked() if room is None else room.data(self._asked)
         if (device, dtype) not in kept:
             kept[device, dtype] = kept[None].to(device, dtype)
         return kept[device, dtype]
+
+    def share_data(self, room: DataRoom | None) -> None:
+        """Has the data kept where other processes find them."""
+        self.__dict__["_room"] = room
+
+    def _asked(self) -> Data:
+        data = self.data()
+        if not isinstance(data, Data):
+            raise UsageError(f"{type(self).__name__}.data returned no velo.Data", given=_kinds(data),
+                             allowed="velo.Data(train=(x, y), validation=(x_val, y_val))")
+        return data
 
     def batch_size(self, params: Mapping[str, Any]) -> int:
         """Samples of a step: the parameter ``batch_size``, 32 where there is none."""

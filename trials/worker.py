@@ -24,6 +24,7 @@ from velodrome.resources.packing import hold_to, measured_peak
 from velodrome.resources.slots import Slot
 from velodrome.trials import wire
 from velodrome.trials.context import Trial
+from velodrome.trials.data_room import DataRoom
 from velodrome.trials.declaration import Objective, describe
 from velodrome.trials.events import KINDS
 from velodrome.trials.executor import Job, StudyContext
@@ -47,9 +48,20 @@ _OOM_SCORE_ADJ = 500
 
 
 def run_worker(
-    source: PackedObjective, slot: Slot, context: StudyContext | None, jobs: Wire, control: Wire, fault_file: IO[bytes]
+    source: PackedObjective, slot: Slot, context: StudyContext | None, jobs: Wire, control: Wire,
+    fault_file: IO[bytes], room: DataRoom | None,
 ) -> None:
-    """Becomes the worker; never returns. ``fault_file`` gets the Python stack where the process crashes."""
+    """Becomes the worker; never returns.
+
+    Args:
+        source: The objective.
+        slot: What the worker may use.
+        context: The study, where it is known already.
+        jobs: To the controller.
+        control: From the controller, whatever the worker is doing.
+        fault_file: Gets the Python stack where the process crashes.
+        room: Where the data of a training job are for all workers.
+    """
     _prepare(slot, fault_file)
     log = WorkerLog()
     link = WorkerLink(jobs)
@@ -57,6 +69,8 @@ def run_worker(
     watcher = _Watcher(link, log, control, slot)
     watcher.start()
     function = _load(source, link)
+    if isinstance(function, TrainingJob):
+        function.share_data(room)
     hold_to(slot.gpu_memory_part)
     context = link.wait_for_context(lambda configurations: measure(function, slot.device, configurations))
     _open_log(log, context, slot, link)
