@@ -8,7 +8,8 @@ What counts is model-steps per second: optimiser steps of all models, by the tim
 ``torch.optim``'s Adam, as it comes and with ``fused=True``, in one process or in several that train a model each; a
 model takes one thread. Fused are K models in one process, or K/n in each of n. All ways take turns, some rounds long,
 so that what else the machine does touches all of them; the figures are medians over the rounds, and so is the ratio to
-the best alternative of the same round. ``auto`` is what the probe of a sweep chooses, and how that compares.
+the best alternative of the same round. ``auto`` is what the probe of a sweep chooses, and how that compares; where it
+does not fuse, a trial alone with the plain loop.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def measured(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[Resul
     ways: dict[Any, tuple[int, tuple[Any, ...]]] = {
         "one": (1, ("plain", name, True)),
         "default": (num, ("plain", name, False)), "pool": (num, ("plain", name, True)),
-        "alone": (num, ("alone", name, 1)),
+        "alone": (1, ("alone", name, 1)),
     }
     for size in sizes:
         ways[size, 1] = 1, ("fused", name, size)
@@ -221,14 +222,15 @@ def measured(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[Resul
     for size in sizes:
         others = ["one"] if size < num else ["one", "default", "pool"]
         ours = [way for way in ((size, 1), (size, num)) if way in found]
-        auto = _nearest(ours, found, groups[size]) if groups[size] else "alone"
+        auto = (_ratio(found, [_nearest(ours, found, groups[size])], others) if groups[size]
+                else _ratio(found, ["alone"], ["one"]))
         more_bytes = (pool.run(1, ("bytes", name, size)) - one_bytes) / (size - 1) if size > 1 else one_bytes
         results.append(Result(
             name, size,
             [statistics.median(found[way]) if way in others or way in ours else None
              for way in ("one", "default", "pool", (size, 1), (size, num))],
             _ratio(found, ours, others), _ratio(found, ours, ["one"]),
-            f"{f'by {groups[size]:.0f}' if groups[size] else 'alone'} {_ratio(found, [auto], others):.2f}", more_bytes,
+            f"{f'by {groups[size]:.0f}' if groups[size] else 'alone'} {auto:.2f}", more_bytes,
         ))
     return results
 

@@ -48,7 +48,7 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         valid: What each sample counts, ``[B]``, 0 for those that fill the batch; None where all count the same.
         masks: 1 for a layer's own features and 0 for what fills its width, by the ``id`` of its weight.
     """
-    batch_norm, layer_norm, cross_entropy = F.batch_norm, F.layer_norm, F.cross_entropy
+    batch_norm, layer_norm, cross_entropy, embedding = F.batch_norm, F.layer_norm, F.cross_entropy, F.embedding
 
     def our_batch_norm(
         input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
@@ -78,9 +78,19 @@ def stand_ins(valid: Tensor | None, masks: Mapping[int, Tensor]) -> dict[str, Ca
         return _cross_entropy(input.to(torch.promote_types(input.dtype, torch.float32)), target, ignore_index,
                               reduction, label_smoothing)
 
+    def our_embedding(
+        input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+        norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+    ) -> Tensor:
+        found = embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq, sparse)
+        if padding_idx is None:
+            return found
+        is_padding = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
+        return torch.where(is_padding, found.detach(), found)
+
     return {
-        "batch_norm": our_batch_norm, "layer_norm": our_layer_norm, "cross_entropy": our_cross_entropy,
-        "scaled_dot_product_attention": plain_attention,
+        "embedding": our_embedding, "batch_norm": our_batch_norm, "layer_norm": our_layer_norm,
+        "cross_entropy": our_cross_entropy, "scaled_dot_product_attention": plain_attention,
     }
 
 

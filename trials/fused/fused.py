@@ -19,7 +19,7 @@ from velodrome.trials.fused.order import Order
 from velodrome.trials.fused.programs import CantFuse, Inputs, Programs
 from velodrome.trials.fused.row_optimizers import RowOptimizer
 from velodrome.trials.fused.rows import Layout, Shapes, corner, read, stacked, write
-from velodrome.trials.fused.structure import shapes_of
+from velodrome.trials.fused.structure import empty, shapes_of
 from velodrome.trials.fused.tape import Program
 from velodrome.trials.optimizers import OptimizerSpec
 from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of, spec_of
@@ -226,7 +226,7 @@ class Fused:
             for name, slot in state.slots.items():
                 write(_only(self._slots[name], slot), k, slot)
             row.generator.set_state(state.dropout)
-            row.model.to("meta")
+            empty(row.model)
         # What differs among them otherwise.
         self._own = self._own_part(layout) if layout.is_padded else None
         self._values = self._differing(dtype)

@@ -160,6 +160,10 @@ def _try(job: TrainingJob, those: list[_Candidate], seen: Glance, device: str) -
         wrong = _first_wrong(group.gradients(member.number), alone, tolerance)
         if wrong:
             return f"the gradient by {wrong} is another in a group than alone"
+    try:
+        group.step(1)  # by the program that the first one left
+    except RuntimeError as error:
+        return f"its second step fails: {str(error).partition(chr(10))[0]}"
     return ""
 
 

@@ -37,7 +37,7 @@ _QUICK: dict[Any, Callable[..., Any]] = {
     aten.exp.default: torch.exp, aten.sqrt.default: torch.sqrt, aten.rsqrt.default: torch.rsqrt,
     aten.transpose.int: torch.transpose, aten.permute.default: torch.permute, aten.unsqueeze.default: torch.unsqueeze,
     aten.squeeze.dims: torch.squeeze, aten.squeeze.dim: torch.squeeze, aten.select.int: torch.select,
-    aten.view.default: Tensor.view, aten._unsafe_view.default: Tensor.view, aten.expand.default: Tensor.expand,
+    aten.view.default: Tensor.view, aten.expand.default: Tensor.expand,
     aten.ne.Scalar: torch.ne, aten.ge.Tensor: torch.ge, aten.where.self: torch.where, aten.gather.default: torch.gather,
     aten.sum.dim_IntList: torch.sum, aten.mean.dim: torch.mean, aten.cat.default: torch.cat,
     aten.stack.default: torch.stack, aten.scatter_add.default: torch.scatter_add, aten.unbind.int: torch.unbind,
@@ -55,7 +55,7 @@ def shortened(tape: Tape, outs: Sequence[Slot]) -> list[Slot]:
     rules.join_sums(outs)
     _drop_unused(tape, outs)
     for call in tape.calls:
-        call.function = _quicker(call, tape) or _QUICK.get(call.function, call.function)
+        call.function = _quicker(call, tape) or rules.view(call) or _QUICK.get(call.function, call.function)
     return outs
 
 
@@ -155,6 +155,12 @@ class _Rules:
         row, whole = self._tape.tensors[added.number], self._tape.tensors[product.number]
         is_row = row.shape == (len(whole), 1, whole.shape[2]) and row.dtype == whole.dtype
         return is_row and not {self._memory(slot) for slot in (added, product, *factors)} & self._changed
+
+    def view(self, call: Call) -> Callable[..., Any] | None:
+        """A view that is a copy where it has to be, for the quicker calls leave their results in another order."""
+        if call.function not in (aten.view.default, *_VIEWS[:1]) or self._memory(call.args[0]) in self._changed:
+            return None
+        return Tensor.reshape
 
     def _turned(self, slot: Slot, calls: list[Call]) -> Slot:
         """A new slot with its transpose."""

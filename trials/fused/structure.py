@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from velodrome.trials.fused.rows import Shapes
@@ -48,6 +49,20 @@ def shapes_of(model: nn.Module) -> Shapes:
     """The shapes of parameters and buffers, by name."""
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def empty(model: nn.Module) -> None:
+    """Takes the numbers out of a model, and leaves their shapes; modules that shared a tensor share it still."""
+    known: dict[int, Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None and id(tensor) not in known:
+                    bare = torch.empty_like(tensor, device="meta", requires_grad=False)
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    known[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if is_parameter else bare
+                if tensor is not None:
+                    tensors[name] = known[id(tensor)]  # type: ignore[assignment]
 
 
 def unsupported(model: nn.Module) -> str:
