@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from tests.trials.fused.jobs import MLP, members
-from velodrome.trials.fused.probe import Timing, choose, is_clear, probe
+from velodrome.clock import FakeClock
+from velodrome.trials.fused import probe as module
+from velodrome.trials.fused.probe import Choice, Timing, choose, is_clear, probe
 
 
 def test_the_quickest_is_chosen() -> None:
@@ -54,6 +56,21 @@ def test_small_networks_are_fused() -> None:
     assert choice.is_fused
     assert choice.group_size == 8
     assert list(choice.figures) == [1, 8]
+
+
+def test_what_bfloat16_would_bring_is_said_where_steps_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_features", lambda: ["avx512_bf16"])
+    monkeypatch.setattr(module, "_rate", lambda *_: 90.0)
+    choice, job, clock = Choice(True, 4, {}, ""), MLP(), FakeClock()
+
+    def word(rate: float) -> str:
+        return module._in_bfloat16(job, members(4), "cpu", choice, {4: Timing(rate)}, clock)
+
+    assert word(200.0) == '; 1.8 times as many with precision = "bfloat16"'
+    assert job.precision == "float32"
+    assert word(320.0) == word(4000.0) == ""
+    monkeypatch.setattr(job, "precision", "bfloat16", raising=False)
+    assert word(200.0) == ""
 
 
 @pytest.mark.slow
