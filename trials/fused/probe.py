@@ -101,7 +101,8 @@ def probe(
         rates[size] = [size * _rate(ways[size], slice_s, device, clock)]
         if rates[size][0] < _FALLS * max(found[0] for other, found in rates.items() if other > 1):
             break
-    while len(rates[1]) < _SLICES and not is_clear(rates, competing):
+    began = clock.monotonic()
+    while len(rates[1]) < _SLICES and not is_clear(rates, competing) and clock.monotonic() - began < budget_s:
         for size, step in ways.items():
             rates[size].append(size * _rate(step, slice_s, device, clock))
     timings = {size: Timing(statistics.median(rates[size]), starts[size]) for size in ways}
