@@ -7,36 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
-from velodrome.trials.fused.alone import generator_of, new_model, order_of
+from velodrome.trials.fused.alone import generator_of, new_model
 from velodrome.trials.fused.batches import Batches, Minibatch
 from velodrome.trials.fused.draws import Draws
 from velodrome.trials.fused.dropout import Site
 from velodrome.trials.fused.glance import glance, sites_of
 from velodrome.trials.fused.member import Member, MemberState
-from velodrome.trials.fused.order import Order
-from velodrome.trials.fused.programs import CantFuse, Inputs, Programs
+from velodrome.trials.fused.programs import Inputs, Programs
+from velodrome.trials.fused.row import Row, differing, new_row, own_numbers, width_masks
 from velodrome.trials.fused.row_optimizers import RowOptimizer
-from velodrome.trials.fused.rows import Layout, Shapes, corner, read, stacked, write
-from velodrome.trials.fused.structure import empty, shapes_of
+from velodrome.trials.fused.rows import Layout, read, stacked, write
+from velodrome.trials.fused.structure import empty
 from velodrome.trials.fused.tape import Program
-from velodrome.trials.optimizers import OptimizerSpec
-from velodrome.trials.training_job import EVALUATION_BATCH, Batch, Length, TrainingJob, length_of, spec_of
-
-
-@dataclass(slots=True)
-class _Row:
-    """One member in the group; its model has no numbers, they stand in the group's buffers."""
-
-    member: Member
-    model: nn.Module
-    shapes: Shapes
-    spec: OptimizerSpec
-    length: Length
-    order: Order
-    generator: Generator
-    is_out: bool = False
+from velodrome.trials.training_job import EVALUATION_BATCH, Batch, TrainingJob
 
 
 @dataclass(slots=True)
@@ -80,7 +65,7 @@ class Fused:
         self.data = job.dataset(device, dtype)
         self._recorders: dict[str, Programs] = {}
         self._trained: tuple[str, ...] = ()
-        self._build([self._fresh(member) for member in members])
+        self._build([self._new(member) for member in members])
 
     @property
     def members(self) -> list[Member]:
@@ -170,23 +155,15 @@ class Fused:
         """Takes members in, and frees the rows of those that left."""
         rows = [(row, self._state(k)) for k, row in enumerate(self._rows) if not row.is_out]
         for member, state in members:
-            row, fresh = self._fresh(member)
-            rows.append((row, state or fresh))
+            row, start = self._new(member)
+            rows.append((row, state or start))
         self._build(rows)
 
-    def _fresh(self, member: Member) -> tuple[_Row, MemberState]:
+    def _new(self, member: Member) -> tuple[Row, MemberState]:
         """A member that has not begun."""
-        model = new_model(self.job, member, "cpu", self._dtype)
-        generator = generator_of(member, self._device)
-        parameters = {name: p.detach() for name, p in model.named_parameters()}
-        buffers = dict(model.named_buffers())
-        state = MemberState(0, parameters, buffers, {}, generator.get_state(), 0.0, 0)
-        length = length_of(self.job, member.params, self.data.num_train)
-        order = order_of(self.job, member, self.data.num_train, length.batch_size)
-        row = _Row(member, model, shapes_of(model), spec_of(self.job, member.params), length, order, generator)
-        return row, state
+        return new_row(self.job, member, self.data.num_train, self._device, self._dtype)
 
-    def _build(self, members: Sequence[tuple[_Row, MemberState]]) -> None:
+    def _build(self, members: Sequence[tuple[Row, MemberState]]) -> None:
         """Lays the members out in rows."""
         rows, states = [row for row, _ in members], [state for _, state in members]
         self._rows = rows
@@ -228,12 +205,12 @@ class Fused:
             row.generator.set_state(state.dropout)
             empty(row.model)
         # What differs among them otherwise.
-        self._own = self._own_part(layout) if layout.is_padded else None
-        self._values = self._differing(dtype)
-        self._masks = self._width_masks(layout) if layout.is_padded else {}
+        self._own = own_numbers(rows, layout, self._weights) if layout.is_padded else None
+        self._values = differing(rows, self._params_read, self._weights)
+        self._masks = {} if self._own is None else width_masks(rows[0].model, layout, self._own)
         self._recorder = self._recorder_for(rows[0])
 
-    def _recorder_for(self, row: _Row) -> Programs:
+    def _recorder_for(self, row: Row) -> Programs:
         """The recorder of programs: the one that is there, unless it was for other parameters that members share."""
         common = {name: value for name, value in row.member.params.items() if name not in self._values}
         read = repr([common.get(name) for name in self._params_read])
@@ -241,7 +218,7 @@ class Fused:
             self._recorders = {read: Programs(self.job, row.model, common)}
         return self._recorders[read]
 
-    def _look_at(self, row: _Row) -> None:
+    def _look_at(self, row: Row) -> None:
         """Finds out what the loss uses, from one member that stands for all."""
         start, stop = row.order.span(0)
         samples = row.order.epoch(0)[start:stop].to(self._device)
@@ -250,34 +227,6 @@ class Fused:
         seen = glance(self.job, row.member, model, batch, generator_of(row.member, self._device))
         self._trained, self._params_read = tuple(seen.gradients), seen.params_read
         self._has_dropout = bool(seen.sites)
-
-    def _differing(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Numbers that the loss reads and that are not the same for all members, ``[K]``, by name."""
-        found = {}
-        for name in self._params_read:
-            values = [row.member.params.get(name) for row in self._rows]
-            if any(value != values[0] for value in values):
-                if not all(isinstance(value, int | float) for value in values):
-                    raise CantFuse(f"the loss reads {name!r}, which is not a number for all members")
-                found[name] = torch.tensor(values, dtype=dtype, device=self._device)
-        return found
-
-    def _own_part(self, layout: Layout) -> Tensor:
-        """1 where a row has a member's own numbers, 0 where it is only filled."""
-        mask = torch.zeros_like(self._weights)
-        views = layout.views(mask)
-        for k, row in enumerate(self._rows):
-            for name, view in views.items():
-                corner(view[k], row.shapes[name]).fill_(1.0)
-        return mask
-
-    def _width_masks(self, layout: Layout) -> dict[str, Tensor]:
-        """The masks of the layers that are normalised over their own width, by the names of their weights."""
-        assert self._own is not None
-        views = layout.views(self._own)
-        names = [f"{name}.weight" if name else "weight" for name, module in self._rows[0].model.named_modules()
-                 if isinstance(module, nn.LayerNorm)]
-        return {name: views[name].clone() for name in names if name in views}
 
     def _step(self) -> None:
         """One optimiser step of every row."""
