@@ -51,6 +51,12 @@ def staged(space: Space) -> Space:
     return Space({STAGE: Choice.of(STAGES, [{}, inside, inside])}, constraints=constraints)
 
 
+def is_staged(space: Space) -> bool:
+    """Whether a space is one that ``staged`` made."""
+    stage = space.domains.get(STAGE)
+    return isinstance(stage, Choice) and stage.options == STAGES
+
+
 def unstaged(params: Params) -> Params:
     """A configuration of ``staged(space)`` as one of ``space``; empty for the supernet."""
     return {name.removeprefix(f"{STAGE}."): value for name, value in params.items() if name != STAGE}
@@ -123,8 +129,7 @@ class SharingSampler:
 
 
 def _check(space: Space) -> None:
-    stage = space.domains.get(STAGE)
-    if not isinstance(stage, Choice) or stage.options != STAGES:
+    if not is_staged(space):
         raise UsageError("The sampler 'sharing' needs a space with stages", given=", ".join(space.domains),
                          allowed="velo.staged(space)")
 

@@ -127,3 +127,21 @@ def test_a_study_that_was_stopped_goes_on_as_one_that_was_not(sampler: str, tmp_
     study("stopped", 5)
     resumed = velo.resume("stopped", trials=9, store=tmp_path / "velodrome.db", progress=False)
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
+
+
+def test_a_study_that_names_no_sampler_keeps_the_one_that_its_space_calls_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "pareto.py").write_text(PARETO)
+    how: dict[str, Any] = {"executor": "inline", "seed": 0, "store": tmp_path / "velodrome.db"}
+    study = velo.sweep(str(tmp_path / "pareto.py"), trials=2, name="nets", goal="maximize accuracy", **how)
+    assert "the sampler is predictor: auto: the space has an architecture (net)" in capsys.readouterr().err
+    resumed = velo.resume("nets", trials=3, store=how["store"], progress=False)
+    assert study.row.sampler == resumed.row.sampler == "predictor"
+    kept = "select action, reason from decisions where decided_by = 'sampler' and study_id = :study"
+    assert study.query(kept, study=study.row.id) == [
+        {"action": "predictor", "reason": "auto: the space has an architecture (net)"}]
+    assert "auto: the space has an architecture (net)" in run("show", "nets", "--store", str(how["store"])).stdout
+    asked = velo.create_study(velo.Space(x=velo.Float(0, 1)), store=how["store"])
+    assert asked.row.sampler == "tpe"
+    assert [row["action"] for row in asked.query(kept, study=asked.row.id)] == ["tpe"]
