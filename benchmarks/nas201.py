@@ -59,7 +59,7 @@ def queried(params: Params) -> dict[str, str]:
 def ours(sampler: str, seed: int, evaluations: int, query: Query, goal: Goal = GOAL) -> Iterator[Params]:
     """The configurations that one of our samplers asks for."""
     space = WHOLE if "warm=" in sampler else SPACE
-    made, history = make_sampler(choose_sampler(sampler, goal, space).sampler, seed=seed), History(space, goal)
+    made, history = make_sampler(choose_sampler(sampler, space).sampler, seed=seed), History(space, goal)
     for number in range(evaluations):
         suggestion = made.suggest(number, history, generator(seed, "suggest", number))
         history.start(number, suggestion)

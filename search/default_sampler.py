@@ -12,7 +12,6 @@ from velodrome.search.arch.stages import is_staged
 from velodrome.search.options import parse
 from velodrome.search.registry import AUTO
 from velodrome.search.space import Space
-from velodrome.types import Goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,11 @@ class SamplerChoice:
     surprising: bool = False
 
 
-def choose_sampler(text: str, goal: Goal, space: Space | None) -> SamplerChoice:
+def choose_sampler(text: str, space: Space | None) -> SamplerChoice:
     """The sampler that a text names, or for ``auto`` the one that was measured best for such a study.
 
     Args:
         text: As ``make_sampler`` takes it, or ``auto``.
-        goal: What the study looks for.
         space: The search space; None or empty for a define-by-run objective.
 
     Raises:
@@ -51,7 +49,4 @@ def choose_sampler(text: str, goal: Goal, space: Space | None) -> SamplerChoice:
         return SamplerChoice("tpe", "auto: the space has no architecture")
     if is_staged(space):
         return SamplerChoice("sharing", "auto: the space has the stages of weight sharing", surprising=True)
-    what = f"auto: the space has an architecture ({', '.join(space.nets)})"
-    if goal.is_single:
-        return SamplerChoice("predictor", what, surprising=True)
-    return SamplerChoice("evolution", f"{what}, and {len(goal.metrics)} goals", surprising=True)
+    return SamplerChoice("predictor", f"auto: the space has an architecture ({', '.join(space.nets)})", surprising=True)

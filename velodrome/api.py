@@ -123,7 +123,7 @@ def sweep(
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = pick_seed(seed)
-        chosen = choose_sampler(sampler, wanted, space)
+        chosen = choose_sampler(sampler, space)
         check_search(chosen.sampler, scheduler, wanted, seed, space)
         Retention(options.keep_checkpoints, wanted)
         with Writer(store_path(store)) as writer:
@@ -275,7 +275,7 @@ def create_study(
     check_kinds(space, goal=goal, sampler=sampler, scheduler=scheduler, name=name)
     wanted = Goal.parse(goal)
     seed = pick_seed(seed)
-    chosen = choose_sampler(sampler, wanted, space)
+    chosen = choose_sampler(sampler, space)
     check_search(chosen.sampler, scheduler, wanted, seed, space)
     with Writer(store_path(store)) as writer:
         row = create(writer, StudyRow(

@@ -1,41 +1,52 @@
-"""A warm start: a large random pool, ranked by a zero-cost proxy before the first training (``proxies``).
+"""A warm start: a large random pool, ranked by zero-cost proxies before the first training (``proxies``).
 
-``evolution:warm=synflow,pool=1000`` begins with the best of a thousand. The pool and its order depend on the study's
-seed and the space alone, so a resumed study goes on with the next of them. It is ranked once, when first asked; torch
-is loaded for it.
+``evolution:warm=params+naswot,pool=1000`` begins with the best of a thousand by the mean of their ranks by both. The
+pool and its order depend on the study's seed and the space alone, so a resumed study goes on with the next of them. It
+is ranked once, when first asked; torch is loaded for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from velodrome import seeding
 from velodrome.errors import UsageError
-from velodrome.search.arch.names import PROXIES
+from velodrome.search.arch.names import BEST_PROXIES, PROXIES
 from velodrome.search.options import check_one_of, check_whole
 from velodrome.types import Params
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from velodrome.search.arch.tried import Tried
     from velodrome.search.space import Space
 
 
 class Warm:
-    """The first configurations of a study.
+    """The first configurations of a study, and what its proxies say of others.
 
     Args:
         sampler: Whose it is, for errors.
-        proxy: One of ``PROXIES``, or ``""`` for no warm start.
+        proxies: Some of ``PROXIES`` with ``+`` between, ``"best"`` for those that serve best together, or ``""`` for no
+            warm start.
         pool: How many random configurations are ranked.
-        seed: Of the pool and of the proxy's random inputs.
+        seed: Of the pool and of the proxies' random inputs.
     """
 
-    def __init__(self, sampler: str, proxy: str, pool: int, seed: int) -> None:
+    def __init__(self, sampler: str, proxies: str, pool: int, seed: int) -> None:
         check_whole(sampler, "pool", pool, at_least=1)
-        check_one_of(sampler, "warm", proxy, ("", *PROXIES))
-        self._sampler, self._proxy, self._pool, self._seed = sampler, proxy, pool, seed
+        names = BEST_PROXIES if proxies == "best" else tuple(str(proxies).split("+")) if proxies else ()
+        for name in names:
+            check_one_of(sampler, "warm", name, ("best", *PROXIES))
+        self.proxies = names
+        self._sampler, self._pool, self._seed = sampler, pool, seed
         self._space: Space | None = None
         self._ranked: list[Params] = []
+        self._scale: NDArray[np.float64] = np.zeros((0, 0))
+        self._figures: dict[str, list[float]] = {}
 
     def next(self, tried: Tried, space: Space) -> Params | None:
         """The best of the pool whose structure is new; None without a warm start, or where the pool is used up.
@@ -43,22 +54,53 @@ class Warm:
         Raises:
             UsageError: If the space has no net.
         """
-        if not self._proxy:
+        if not self.proxies:
             return None
-        if space is not self._space:
-            self._space, self._ranked = space, self._rank(space)
+        self._prepare(space)
         return next((params for params in self._ranked if not tried.knows(space.structure(params))), None)
 
-    def _rank(self, space: Space) -> list[Params]:
-        from velodrome.search.arch.proxies import score
+    def trends(self, space: Space, configurations: Iterable[tuple[str, Params]]) -> NDArray[np.float64]:
+        """What the proxies say of configurations, given with their structures: float64 [n, proxies].
 
+        Each figure is the normal quantile of its place in the pool, so that all are on one scale.
+        """
+        from scipy.special import ndtri  # type: ignore[import-untyped]  # scipy ships no types
+
+        self._prepare(space)
+        figures = np.array([self._figures_of(space, key, params) for key, params in configurations])
+        count = self._scale.shape[1]
+        places = [(np.searchsorted(scale, column, "left") + np.searchsorted(scale, column, "right") + 1) / 2
+                  for scale, column in zip(self._scale, figures.T, strict=True)]
+        found: NDArray[np.float64] = ndtri(np.stack(places, axis=1) / (count + 1))
+        return found
+
+    def _prepare(self, space: Space) -> None:
+        if space is self._space:
+            return
         if not space.nets:
-            raise UsageError(f"A warm start of {self._sampler!r} needs a net to score", given=f"warm={self._proxy}",
-                             allowed="a space with a Net")
+            raise UsageError(f"A warm start of {self._sampler!r} needs a net to score",
+                             given=f"warm={'+'.join(self.proxies)}", allowed="a space with a Net")
+        self._space, self._figures = space, {}
         rng = seeding.generator(self._seed, "warm")
         drawn: dict[str, Params] = {}
         for _ in range(self._pool):
             params = space.sample(rng)
             drawn.setdefault(space.structure(params), params)
-        scores = {key: score(space, params, self._proxy, seed=self._seed) for key, params in drawn.items()}
-        return [drawn[key] for key in sorted(drawn, key=lambda key: (-scores[key], key))]
+        figures = np.array([self._figures_of(space, key, params) for key, params in drawn.items()])
+        self._scale = np.sort(figures.T, axis=1)
+        means = dict(zip(drawn, _mean_ranks(figures), strict=True))
+        self._ranked = [drawn[key] for key in sorted(drawn, key=lambda key: (-means[key], key))]
+
+    def _figures_of(self, space: Space, structure: str, params: Params) -> list[float]:
+        from velodrome.search.arch.proxies import score
+
+        if structure not in self._figures:
+            self._figures[structure] = [score(space, params, name, seed=self._seed) for name in self.proxies]
+        return self._figures[structure]
+
+
+def _mean_ranks(figures: NDArray[np.float64]) -> list[float]:
+    """The mean over columns of each row's rank, higher figures higher."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped]  # scipy ships no types
+
+    return rankdata(figures, axis=0).mean(1).tolist()  # type: ignore[no-any-return]
