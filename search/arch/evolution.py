@@ -56,8 +56,7 @@ class EvolutionSampler:
         tried, space = self._tried.update(history), history.space
         begun = len(tried.entries) + len(history.running)
         if begun < self._population or not tried.entries:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         population = self._living(tried)
 
         def child(attempt: int) -> Params:

@@ -49,8 +49,7 @@ class LocalSearchSampler:
         """
         tried, space = self._tried.update(history), history.space
         if len(tried.entries) + len(history.running) < self._start or not tried.entries:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         for i in tried.order(tried.entries)[: self._start]:
             for near in neighbours(tried.entries[i].params, space, rng, _MOST):
                 if not tried.knows(space.structure(near)):

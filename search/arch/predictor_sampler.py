@@ -70,8 +70,7 @@ class PredictorSampler:
         """
         tried, space = self._tried.update(history), history.space
         if len(tried.entries) + len(history.running) < self._start or len(tried.entries) < 2:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         with one_thread():
             params = self._pick(tried, space, [s.params for s in history.running.values()], rng)
         return Suggestion(params if params is not None else tried.fresh(lambda _: space.sample(rng)))

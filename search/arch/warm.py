@@ -48,16 +48,20 @@ class Warm:
         self._scale: NDArray[np.float64] = np.zeros((0, 0))
         self._figures: dict[str, list[float]] = {}
 
-    def next(self, tried: Tried, space: Space) -> Params | None:
-        """The best of the pool whose structure is new; None without a warm start, or where the pool is used up.
+    def first(self, tried: Tried, space: Space, rng: np.random.Generator) -> Params:
+        """A configuration of a new structure before there are results to go by: the best one left of the pool; without
+        a warm start, or where the pool is used up, a random one.
 
         Raises:
-            UsageError: If the space has no net.
+            UsageError: If the space has no net, and there is to be a warm start.
+            SpaceError: If nothing meets the constraints.
         """
-        if not self.proxies:
-            return None
-        self._prepare(space)
-        return next((params for params in self._ranked if not tried.knows(space.structure(params))), None)
+        if self.proxies:
+            self._prepare(space)
+            for params in self._ranked:
+                if not tried.knows(space.structure(params)):
+                    return params
+        return tried.fresh(lambda _: space.sample(rng))
 
     def trends(self, space: Space, configurations: Iterable[tuple[str, Params]]) -> NDArray[np.float64]:
         """What the proxies say of configurations, given with their structures: float64 [n, proxies].
