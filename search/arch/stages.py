@@ -2,12 +2,13 @@
 
 ``staged(space)`` is the space with a parameter ``stage`` around it, and the sampler ``sharing`` walks the stages:
 
-1. ``supernet``: one trial, which trains and saves the shared weights (``supernet``);
+1. ``supernet``: one trial, which trains the shared weights (``supernet``); its last checkpoint has them;
 2. ``inherited``: candidates that evolution suggests, each judged with the weights it inherits;
 3. ``alone``: the best of them, each trained by itself.
 
-The objective does what the stage says, and ends the trials of the first two by ``velo.Pruned``, so that only those that
-were trained alone count as results. While the supernet trains, further workers train random nets alone.
+In the last two, ``trial.restore()`` gives the supernet's last checkpoint. The objective does what the stage says, and
+ends the trials of the first two by ``velo.Pruned``, so that only those that were trained alone count as results. While
+the supernet trains, further workers train random nets alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from velodrome.search.arch.variation import mutate, with_value
 from velodrome.search.domains import Choice, Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_whole
-from velodrome.search.sampler import Exhausted
+from velodrome.search.sampler import BEGINS_FROM, LENDS, Exhausted
 from velodrome.search.sequence import needs_space
 from velodrome.search.space import Space
 from velodrome.types import Params, ParamValue, Suggestion, TrialState
@@ -91,24 +92,26 @@ class SharingSampler:
         if any(s.params[STAGE] == STAGES[0] for s in history.running.values()):
             return Suggestion(self._random(space, STAGES[2], rng))
         finished = list(history.finished())
-        if not any(t.params[STAGE] == STAGES[0] and t.state is not TrialState.FAILED for t in finished):
-            return Suggestion({STAGE: STAGES[0]})
+        trained = [t.number for t in finished if t.params[STAGE] == STAGES[0] and t.state is not TrialState.FAILED]
+        if not trained:
+            return Suggestion({STAGE: STAGES[0]}, {LENDS: True})
+        inherits: dict[str, ParamValue] = {BEGINS_FROM: trained[0]}
         judged = [entry for entry in tried.entries if entry.params[STAGE] == STAGES[1]]
         judging = [s for s in history.running.values() if s.params[STAGE] == STAGES[1]]
         if len(judged) + len(judging) < self._candidates or not judged:
             if len(judged) < self._population:
-                return Suggestion(tried.fresh(lambda _: self._random(space, STAGES[1], rng)))
+                return Suggestion(tried.fresh(lambda _: self._random(space, STAGES[1], rng)), inherits)
 
             def child(attempt: int) -> Params:
                 ranked = tried.order(judged)[: self._population]
                 drawn = rng.choice(len(ranked), min(self._sample, len(ranked)), replace=False).tolist()
                 return mutate(judged[ranked[min(drawn)]].params, space, rng, 1 + attempt // 10, fixed=(STAGE,))
 
-            return Suggestion(tried.fresh(child))
+            return Suggestion(tried.fresh(child), inherits)
         best = [with_value(judged[i].params, space, STAGE, STAGES[2], rng) for i in tried.order(judged)]
         for winner in best[: self._winners]:
             if not tried.knows(space.structure(winner)):
-                return Suggestion(winner)
+                return Suggestion(winner, inherits)
         raise Exhausted(f"the best {self._winners} of {len(judged)} candidates are trained")
 
     def suggest_param(
