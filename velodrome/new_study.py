@@ -81,6 +81,8 @@ def check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Spa
         planned.check(space if space is not None else Space())
     made, rng = make_sampler(sampler, seed=seed), generator(seed, "suggest", 0)
     history = History(space if space is not None else Space(), goal)
+    if space is not None and hasattr(made, "check"):
+        made.check(space)
     if learns(sampler):
         history.space.sample(rng)
     else:

@@ -17,6 +17,7 @@ from velodrome.search.domains import Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_part, check_whole
 from velodrome.search.sequence import needs_space
+from velodrome.search.space import Space
 from velodrome.types import Params, ParamValue, Suggestion
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class EvolutionSampler:
         self._population, self._sample, self._crossover = population, sample, crossover
         self._warm = Warm("evolution", warm, pool, seed)
         self._tried = Tried("evolution")
+
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
 
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """A child of a good trial; at first a random configuration, or the next best of the warm pool.

@@ -15,6 +15,7 @@ from velodrome.search.domains import Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_whole
 from velodrome.search.sequence import needs_space
+from velodrome.search.space import Space
 from velodrome.types import ParamValue, Suggestion
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class LocalSearchSampler:
         self._start = start
         self._warm = Warm("local", warm, pool, seed)
         self._tried = Tried("local")
+
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
 
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """A neighbour of a new structure; where there is none left anywhere near, a random configuration.

@@ -61,6 +61,10 @@ class PredictorSampler:
         self._tried = Tried("predictor")
         self._features: dict[str, Features] = {}
 
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
+
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """The candidate of the highest expected improvement.
 

@@ -80,6 +80,12 @@ class SharingSampler:
         self._candidates, self._winners, self._population, self._sample = candidates, winners, population, sample
         self._tried = Tried("sharing")
 
+    def check(self, space: Space) -> None:
+        """Raises UsageError if the space has no stages."""
+        if not is_staged(space):
+            raise UsageError("The sampler 'sharing' needs a space with stages", given=", ".join(space.domains),
+                             allowed="velo.staged(space)")
+
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """The next trial of the stage that the study is in.
 
@@ -88,7 +94,7 @@ class SharingSampler:
             UsageError: If the space has no stages.
         """
         tried, space = self._tried.update(history), history.space
-        _check(space)
+        self.check(space)
         if any(s.params[STAGE] == STAGES[0] for s in history.running.values()):
             return Suggestion(self._random(space, STAGES[2], rng))
         finished = list(history.finished())
@@ -129,10 +135,3 @@ class SharingSampler:
                 return params
         assert broken is not None
         raise space.unsatisfied(broken, _TRIES)
-
-
-def _check(space: Space) -> None:
-    if not is_staged(space):
-        raise UsageError("The sampler 'sharing' needs a space with stages", given=", ".join(space.domains),
-                         allowed="velo.staged(space)")
-

@@ -48,6 +48,12 @@ class Warm:
         self._scale: NDArray[np.float64] = np.zeros((0, 0))
         self._figures: dict[str, list[float]] = {}
 
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        if self.proxies and not space.nets:
+            raise UsageError(f"A warm start of {self._sampler!r} needs a net to score",
+                             given=f"warm={'+'.join(self.proxies)}", allowed="a space with a Net")
+
     def first(self, tried: Tried, space: Space, rng: np.random.Generator) -> Params:
         """A configuration of a new structure before there are results to go by: the best one left of the pool; without
         a warm start, or where the pool is used up, a random one.
@@ -81,9 +87,7 @@ class Warm:
     def _prepare(self, space: Space) -> None:
         if space is self._space:
             return
-        if not space.nets:
-            raise UsageError(f"A warm start of {self._sampler!r} needs a net to score",
-                             given=f"warm={'+'.join(self.proxies)}", allowed="a space with a Net")
+        self.check(space)
         self._space, self._figures = space, {}
         rng = seeding.generator(self._seed, "warm")
         drawn: dict[str, Params] = {}

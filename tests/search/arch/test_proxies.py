@@ -85,6 +85,11 @@ def test_nothing_flows_through_a_net_of_zeros() -> None:
         assert zero_cost(net, proxy) == 0
 
 
+def test_a_net_that_no_space_has_built() -> None:
+    with pytest.raises(velo.VeloError, match=r"a net that a space has built[^§]*given: Linear"):
+        zero_cost(nn.Linear(2, 2), "synflow")  # type: ignore[arg-type]  # that is what is tried
+
+
 def test_an_unknown_proxy() -> None:
     with pytest.raises(velo.VeloError, match="Did you mean 'synflow'"):
         zero_cost(linear_net(), "sinflow")

@@ -169,3 +169,17 @@ def test_a_study_that_names_no_sampler_keeps_the_one_that_its_space_calls_for(
     asked = velo.create_study(velo.Space(x=velo.Float(0, 1)), store=how["store"])
     assert asked.row.sampler == "tpe"
     assert [row["action"] for row in asked.query(kept, study=asked.row.id)] == ["tpe"]
+
+
+@pytest.mark.parametrize(("sampler", "said"), [
+    ("predictor:warm=params", "needs a net to score"), ("evolution:warm=best", "needs a net to score"),
+    ("local:warm=params", "needs a net to score"), ("sharing", "needs a space with stages"),
+])
+def test_a_sampler_that_the_space_does_not_suit_is_refused_before_there_is_a_study(
+    sampler: str, said: str, tmp_path: Path
+) -> None:
+    store = tmp_path / "velodrome.db"
+    with pytest.raises(UsageError, match=said):
+        velo.sweep(lambda trial: 0.0, velo.Space(x=velo.Float(0, 1)), sampler=sampler, executor="inline",
+                   store=store, progress=False)
+    assert not store.exists()
