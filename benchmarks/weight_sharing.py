@@ -233,7 +233,7 @@ def main() -> None:
         "random": lambda seed: by_sampler("random", data, args.nets, seed),
         "evolution": lambda seed: by_sampler("evolution:population=8,sample=4", data, args.nets, seed),
         "predictor": lambda seed: by_sampler("predictor:start=8", data, args.nets, seed),
-        "warm predictor": lambda seed: by_sampler("predictor:start=8,warm=best,pool=300", data, args.nets, seed),
+        "warm predictor": lambda seed: by_sampler("predictor:start=8,warm=synflow,pool=300", data, args.nets, seed),
         "weight sharing": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=False),
         "inheriting": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=True),
     }

@@ -5,6 +5,3 @@ PROXIES = ("synflow", "naswot", "jacob_cov", "grad_norm", "snip", "params", "flo
 
 STAGES = ("supernet", "inherited", "alone")
 """The stages of weight sharing (``stages``)."""
-
-BEST_PROXIES = ("params", "naswot", "synflow")
-"""What ``warm=best`` ranks by."""

@@ -1,10 +1,8 @@
 """A Gaussian process over features of configurations: what the trials so far let one expect of others.
 
-The kernel is a squared exponential over the distance of the features, and a linear one over trends: figures that are
-expected to go up or down with the score, as zero-cost proxies do (White et al. 2021,
-https://arxiv.org/abs/2104.01177). Scores are replaced by the normal quantiles of their ranks, so that a few networks
-that failed to train don't drown the differences between good ones. The length scale, the noise and how much the trends
-count are those of the highest marginal likelihood on a grid (Rasmussen and Williams 2006, ch. 2 and 5).
+The kernel is a squared exponential over the distance of the features. Scores are replaced by the normal quantiles of
+their ranks, so that a few networks that failed to train don't drown the differences between good ones. The length scale
+and the noise are those of the highest marginal likelihood on a grid (Rasmussen and Williams 2006, ch. 2 and 5).
 """
 
 from __future__ import annotations
@@ -25,8 +23,6 @@ LENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Length scales, as multiples of the median distance."""
 NOISES = (0.01, 0.03, 0.1, 0.3)
 """Variances of the noise, as parts of that of the scores."""
-TRENDS = (0.0, 0.1, 0.3, 1.0, 3.0)
-"""Variances of what the trends tell, as parts of that of the scores."""
 _LEAST = 1e-6
 """The least variance of the scores, where all are equal."""
 
@@ -50,12 +46,9 @@ class Predictor:
     Args:
         features: Of the trials so far.
         scores: Theirs, lower is better; infinite ones are worst.
-        trends: Theirs, float64 [n, k], of mean 0 and variance 1 or so; None for none.
     """
 
-    def __init__(
-        self, features: Sequence[Features], scores: Sequence[float], trends: NDArray[np.float64] | None = None
-    ) -> None:
+    def __init__(self, features: Sequence[Features], scores: Sequence[float]) -> None:
         from scipy.linalg import cho_solve, cholesky  # type: ignore[import-untyped]  # scipy ships no types
 
         self._columns: dict[object, int] = {}
@@ -68,25 +61,18 @@ class Predictor:
         apart = squares[squares > 0]
         self._unit = float(np.median(apart)) if apart.size else 1.0
         n, best = len(scores), -np.inf
-        self._trends = np.zeros((n, 0)) if trends is None else trends / max(1, trends.shape[1]) ** 0.5
-        linear = self._trends @ self._trends.T
-        for length, noise, weight in product(LENGTHS, NOISES, TRENDS if self._trends.size else (0.0,)):
-            k = np.exp(-0.5 * squares / (self._unit * length**2)) + weight * linear
+        for length, noise in product(LENGTHS, NOISES):
+            k = np.exp(-0.5 * squares / (self._unit * length**2))
             factor = cholesky(k + noise * np.eye(n), lower=True)
             alpha = cho_solve((factor, True), self._y)
             variance = max(float(self._y @ alpha) / n, _LEAST)
             evidence = -0.5 * n * np.log(variance) - float(np.log(np.diag(factor)).sum())
             if evidence > best:
-                best, self._length, self._weight, self._variance = evidence, length, weight, variance
+                best, self._length, self._variance = evidence, length, variance
                 self._factor, self._alpha = factor, alpha
 
-    def predict(self, features: Sequence[Features], trends: NDArray[np.float64] | None = None) -> Belief:
-        """What to expect of other configurations, in normal scores (0 is the middle of the trials so far).
-
-        Args:
-            features: Of those, n.
-            trends: Theirs, float64 [n, k], where those of the trials so far were given.
-        """
+    def predict(self, features: Sequence[Features]) -> Belief:
+        """What to expect of other configurations, in normal scores (0 is the middle of the trials so far)."""
         from scipy.linalg import solve_triangular
 
         columns = dict(self._columns)
@@ -95,11 +81,9 @@ class Predictor:
                 columns.setdefault(name, len(columns))
         x = _matrix(features, columns)
         old = np.pad(self._x, ((0, 0), (0, len(columns) - len(self._columns))))
-        lines = np.zeros((len(x), 0)) if trends is None else trends / max(1, trends.shape[1]) ** 0.5
-        k = np.exp(-0.5 * _squares(x, old) / (self._unit * self._length**2)) + self._weight * lines @ self._trends.T
+        k = np.exp(-0.5 * _squares(x, old) / (self._unit * self._length**2))
         left: NDArray[Any] = solve_triangular(self._factor, k.T, lower=True)
-        prior = 1.0 + self._weight * (lines**2).sum(1)
-        spread = np.maximum(prior - (left**2).sum(0), 1e-9) * self._variance
+        spread = np.maximum(1.0 - (left**2).sum(0), 1e-9) * self._variance
         return Belief(k @ self._alpha, np.sqrt(spread))
 
 

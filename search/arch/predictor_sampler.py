@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from velodrome.search.arch.encoding import ENCODINGS, Features, encode
 from velodrome.search.arch.predictor import Predictor, expected_improvement
 from velodrome.search.arch.tried import Tried
@@ -29,7 +27,7 @@ from velodrome.search.space import Space
 from velodrome.types import Params, ParamValue, Suggestion
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    import numpy as np
     from threadpoolctl import ThreadpoolController
 
 _PARENTS = 10
@@ -96,26 +94,17 @@ class PredictorSampler:
         place = {i: float(rank) for rank, i in enumerate(order)}
         is_single = len(tried.entries[0].scores) == 1
         scores = [(tried.entries[i].scores[0] if is_single else place[i]) for i in kept]
-        known = self._told(space, [(tried.entries[i].structure, tried.entries[i].params) for i in kept])
-        model = Predictor(known[0], scores, known[1])
+        features = [self._encoded(space, tried.entries[i].structure, tried.entries[i].params) for i in kept]
+        model = Predictor(features, scores)
         if running:
-            pending = self._told(space, [(space.structure(params), params) for params in running])
-            expected = model.predict(*pending).mean
+            pending = [encode(space, params, self._encoding) for params in running]
+            expected = model.predict(pending).mean
             finite = [s for s in scores if math.isfinite(s)] or [0.0]
             told = _as_scores(expected.tolist(), finite)
-            model = Predictor([*known[0], *pending[0]], [*scores, *told], np.concatenate([known[1], pending[1]]))
-        belief = model.predict(*self._told(space, list(candidates.items())))
-        best = float(model.predict(*known).mean.min())
+            model = Predictor([*features, *pending], [*scores, *told])
+        belief = model.predict([self._encoded(space, key, params) for key, params in candidates.items()])
+        best = float(model.predict(features).mean.min())
         return list(candidates.values())[int(expected_improvement(belief, best).argmax())]
-
-    def _told(
-        self, space: Space, configurations: Sequence[tuple[str, Params]]
-    ) -> tuple[list[Features], NDArray[np.float64]]:
-        """What the model looks at: the features of configurations with their structures, and their proxies."""
-        features = [self._encoded(space, key, params) for key, params in configurations]
-        if not self._warm.proxies:
-            return features, np.zeros((len(features), 0))
-        return features, self._warm.trends(space, configurations)
 
     def _near(
         self, parents: Sequence[Params], tried: Tried, space: Space, rng: np.random.Generator
@@ -161,6 +150,7 @@ def _pools() -> ThreadpoolController:
 
 def _as_scores(normal: Sequence[float], scores: Sequence[float]) -> list[float]:
     """Scores whose ranks among the others are those of these normal scores."""
+    import numpy as np
     from scipy.special import ndtr  # type: ignore[import-untyped]  # scipy ships no types
 
     return np.quantile(np.asarray(scores), ndtr(np.asarray(normal))).tolist()  # type: ignore[no-any-return]

@@ -13,7 +13,6 @@ from tests.search.arch.nets import NETS
 from velodrome.search.arch.build import GraphModule
 from velodrome.search.arch.names import PROXIES
 from velodrome.search.arch.proxies import random_batch, score, zero_cost
-from velodrome.search.arch.warm import Warm
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler
 from velodrome.search.space import Space
@@ -133,19 +132,6 @@ def test_a_pool_is_ranked_by_the_mean_rank_of_several_proxies() -> None:
     first = make_sampler("local:warm=params+synflow,pool=30", seed=3).suggest(
         0, history, generator(3, "suggest", 0)).params
     assert ranks[list(pool).index(space.structure(first))] == ranks.max()
-
-
-def test_trends_are_places_in_the_pool() -> None:
-    """What is better than all of the pool is far up, what is worse than most far down; nothing is infinite."""
-    space, warm = Space(net=velo.Net((4, 4, 4), velo.nas201_cell())), Warm("x", "params", 60, 7)
-    cells = {op: dict.fromkeys(space.domains, op) for op in ("zero", "skip", "conv1x1", "conv3x3")}
-    trends = warm.trends(space, [(space.structure(params), params) for params in cells.values()])
-    assert trends.shape == (4, 1)
-    assert np.isfinite(trends).all()
-    zero, skip, small, large = trends[:, 0].tolist()
-    assert zero == skip < small < large
-    assert zero < -1
-    assert large > 2
 
 
 @pytest.mark.parametrize(("warm", "said"), [

@@ -172,7 +172,7 @@ def test_a_study_that_names_no_sampler_keeps_the_one_that_its_space_calls_for(
 
 
 @pytest.mark.parametrize(("sampler", "said"), [
-    ("predictor:warm=params", "needs a net to score"), ("evolution:warm=best", "needs a net to score"),
+    ("predictor:warm=params", "needs a net to score"), ("evolution:warm=synflow", "needs a net to score"),
     ("local:warm=params", "needs a net to score"), ("sharing", "needs a space with stages"),
 ])
 def test_a_sampler_that_the_space_does_not_suit_is_refused_before_there_is_a_study(
