@@ -7,7 +7,8 @@ reported by the mean of its three (Dong and Yang 2020). Our ``Cell`` domain is m
     python benchmarks/nas201.py --seeds 20 --evaluations 100
     python benchmarks/nas201.py --proxies 500                                       # rank correlation of each proxy
     python benchmarks/nas201.py --front --samplers "auto;predictor;tpe;random"      # accuracy and size, two goals
-    python benchmarks/nas201.py --samplers "predictor:warm=synflow" --scores FILE   # proxies are kept in FILE
+    python benchmarks/nas201.py --evaluations 30 --samplers "predictor:warm=synflow" --scores FILE
+    python benchmarks/nas201.py --speed                                             # cells sampled and built a second
 
 A warm start and the proxies look at nets that are really built: NAS-Bench-201's own, with one cell a stage and four
 channels at first.
@@ -148,6 +149,24 @@ def correlations(count: int, datasets: list[str]) -> None:
         print(f"{proxy:12}{found}   {milliseconds:8.1f}", flush=True)
 
 
+def speed() -> None:
+    """Prints how many cells a second of CPU time are sampled, validated and hashed, and how many built."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    WHOLE.build(WHOLE.sample(rng))
+    for name, space in (("a cell", SPACE), ("a net of three cells", WHOLE)):
+        cells, began = [], time.process_time()
+        for _ in range(3000):
+            cells.append(space.sample(rng))
+            space.check(cells[-1])
+            space.structure(cells[-1])
+        hashed = 3000 / (time.process_time() - began)
+        began = time.process_time()
+        for params in cells[:300]:
+            space.build(params)
+        print(f"{name}: {hashed:,.0f} sampled, validated and hashed, {300 / (time.process_time() - began):,.0f} built")
+
+
 def keep_scores(path: Path) -> Callable[[], None]:
     """Makes every cell's proxy be computed once for all runs; returns what writes them to the file."""
     kept: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
@@ -171,9 +190,13 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--front", action="store_true", help="two goals, accuracy and size: percent of the hypervolume")
+    parser.add_argument("--speed", action="store_true", help="only cells sampled, hashed and built a second")
     parser.add_argument("--proxies", type=int, metavar="N", help="only the proxies' rank correlation over N cells")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="where proxies of cells are kept between runs")
     args = parser.parse_args()
+    if args.speed:
+        speed()
+        return
     if args.proxies:
         correlations(args.proxies, args.datasets.split(","))
         return
