@@ -4,14 +4,14 @@
     python benchmarks/weight_sharing.py --data /usr/share/datasets/fashion-mnist --seeds 3
     python benchmarks/weight_sharing.py --data /usr/share/datasets/fashion-mnist --tau 30
 
-A net is a stem, two cells with a pool between, and a classifier, on images of 14x14 (the mean of each 2x2), trained on
-2,000 of them for three epochs; the cell is searched, with five operators on each of its edges. Cost is counted in
+A net is a stem, two cells with a pool between, and a classifier, on images of 14x14 (the mean of each 2x2), trained
+on 2,000 of them for three epochs; the cell is searched, with five operators on each of its edges. Cost is counted in
 examples times the FLOPs of the net that is trained on them; the budget is that of ``--nets`` nets of average size. A
 method trains until it is spent. Weight sharing pays for its supernet, at each step one path, with ``--share`` of it,
-judges 60 candidates, which trains nothing, and has the rest for its winners, which begin with fresh weights or with
-those that they inherit. What a method found is its best net by 2,000 images: the accuracy of that very net on 5,000
-others, and of the same architecture trained anew. Kendall's tau is that of inherited against
-stand-alone accuracy (the mean of two trainings) over random cells.
+judges 40 candidates after a few steps of tuning each, and has the rest for its winners, which begin with fresh
+weights or with those that they inherit. What a method found is its best net by 2,000 images: the accuracy of that
+very net on 5,000 others, and of the same architecture trained anew. Kendall's tau is that of inherited against stand-
+alone accuracy (the mean of two trainings) over random cells.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ from velodrome.seeding import derive, generator
 from velodrome.types import Goal, Params, TrialState
 
 EPOCHS, BATCH_SIZE, RATE = 3, 64, 0.004
+TUNE_STEPS, TUNE_RATE = 16, 0.01
+"""How a candidate is tuned before it is judged."""
 CELL = velo.Cell("zero", "skip", "conv1x1", "conv3x3", "avg3x3", nodes=3)
 SPACE = velo.Space(net=velo.Net(
     (1, 14, 14), stem=velo.Block("conv", width=8),
@@ -157,6 +160,20 @@ def part_of_rate(done: float) -> float:
     return min(1.0, 0.01 + 10 * done) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+def inherited(supernet: velo.Supernet, params: Params, data: Data) -> float:
+    """The accuracy of a net with its inherited weights, after a few steps that let them get used to each other."""
+    net = copy.deepcopy(supernet.net(params)).train()
+    x, y = data["train"]
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=TUNE_RATE)
+    for step, batch in enumerate(islice(batches(len(x), EPOCHS), TUNE_STEPS)):
+        optimizer.param_groups[0]["lr"] = TUNE_RATE * (1 - step / TUNE_STEPS)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        optimizer.step()
+    return accuracy(velo.use_batch_statistics(net), data["val"])
+
+
 def search(sampler: str, value: Callable[[Params], float], space: velo.Space, budget: Budget, seed: int) -> None:
     """Runs a sampler over a study by hand until the budget is spent, or all winners are trained."""
     made, history, number = make_sampler(sampler, seed=seed), History(space, GOAL), 0
@@ -179,12 +196,13 @@ def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool
             return 0.0
         net = velo.unstaged(params)
         if params["stage"] == "inherited":
-            return accuracy(velo.use_batch_statistics(supernet[0].net(net)), data["val"])
+            budget.spend(net, TUNE_STEPS * BATCH_SIZE)
+            return inherited(supernet[0], net, data)
         budget.spend(net, EPOCHS * examples)
         found.append(alone(net, data, seed, copy.deepcopy(supernet[0].net(net)) if inherits else None))
         return found[-1].val
 
-    search("sharing:candidates=60,winners=60", value, velo.staged(SPACE), budget, seed)
+    search("sharing:candidates=40,winners=40", value, velo.staged(SPACE), budget, seed)
     return max(found, key=lambda net: net.val)
 
 
@@ -206,9 +224,9 @@ def tau(data: Data, nets: int, share: float, count: int) -> None:
     """Prints Kendall's tau over so many random cells, and what two trainings alone agree among themselves."""
     supernet, rng = supernet_of(data, Budget(nets * share, len(data["train"][0])), 0), np.random.default_rng(1)
     cells = [SPACE.sample(rng) for _ in range(count)]
-    inherited = [accuracy(velo.use_batch_statistics(supernet.net(params)), data["val"]) for params in cells]
+    judged = [inherited(supernet, params, data) for params in cells]
     trained = np.array([[alone(params, data, seed).val for seed in (0, 1)] for params in cells])
-    print(f"Kendall's tau over {count} random cells: {kendalltau(inherited, trained.mean(1))[0]:.3f}; "
+    print(f"Kendall's tau over {count} random cells: {kendalltau(judged, trained.mean(1))[0]:.3f}; "
           f"of two trainings alone with each other: {kendalltau(trained[:, 0], trained[:, 1])[0]:.3f}")
 
 
@@ -218,7 +236,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nets", type=int, default=20, help="the budget: nets trained alone")
-    parser.add_argument("--share", type=float, default=0.5, help="the supernet's part of the budget")
+    parser.add_argument("--share", type=float, default=0.25, help="the supernet's part of the budget")
     parser.add_argument("--methods", default="random;evolution;predictor;warm predictor;weight sharing;inheriting",
                         help="with ; between")
     parser.add_argument("--again", type=int, default=2, help="how often a winner is trained anew, with other seeds")
