@@ -13,7 +13,7 @@ from torch import nn
 
 import velodrome as velo
 
-EPOCHS_SUPERNET, EPOCHS_ALONE, BATCH_SIZE = 4, 6, 64
+EPOCHS_SUPERNET, EPOCHS_TUNED, EPOCHS_ALONE, BATCH_SIZE = 4, 1, 6, 64
 CELL = velo.Cell("skip", "conv1x1", "conv3x3", "sep3x3", "avg3x3", nodes=2)
 SPACE = velo.Space(net=velo.Net(
     (1, 8, 8),
@@ -92,8 +92,9 @@ def train(trial: velo.Trial) -> float:
             train_supernet(trial)
             raise velo.Pruned("the shared weights are trained")
         case "inherited":
-            shared = velo.Supernet.of(SPACE, trial.restore()["supernet"], device=trial.device)
+            shared = velo.Supernet.of(SPACE, (trial.restore() or {}).get("supernet"), device=trial.device)
             net = shared.net(params)
+            train_alone(net, trial.device, EPOCHS_TUNED)  # weights that many nets shared get used to each other
             trial.report(0, accuracy=accuracy_of(velo.use_batch_statistics(net), trial.device))
             raise velo.Pruned("judged with inherited weights")
     net = SPACE.build(params).to(trial.device)
