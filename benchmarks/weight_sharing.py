@@ -185,7 +185,7 @@ def search(sampler: str, value: Callable[[Params], float], space: velo.Space, bu
             number += 1
 
 
-def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool) -> Trained:
+def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool = False, warm: str = "") -> Trained:
     """The winner of weight sharing; winners begin with fresh weights, or with those that they inherit."""
     examples = len(data["train"][0])
     budget, supernet, found = Budget(nets * (1 - share), examples), list[velo.Supernet](), list[Trained]()
@@ -202,7 +202,7 @@ def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool
         found.append(alone(net, data, seed, copy.deepcopy(supernet[0].net(net)) if inherits else None))
         return found[-1].val
 
-    search("sharing:candidates=40,winners=40", value, velo.staged(SPACE), budget, seed)
+    search(f"sharing:candidates=40,winners=40{warm}", value, velo.staged(SPACE), budget, seed)
     return max(found, key=lambda net: net.val)
 
 
@@ -237,8 +237,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nets", type=int, default=20, help="the budget: nets trained alone")
     parser.add_argument("--share", type=float, default=0.25, help="the supernet's part of the budget")
-    parser.add_argument("--methods", default="random;evolution;predictor;warm predictor;weight sharing;inheriting",
-                        help="with ; between")
+    parser.add_argument("--methods", help="with ; between", default="random;evolution;predictor;warm predictor;"
+                        "weight sharing;warm sharing;inheriting")
     parser.add_argument("--again", type=int, default=2, help="how often a winner is trained anew, with other seeds")
     parser.add_argument("--tau", type=int, metavar="N", help="only Kendall's tau, over N random cells")
     args = parser.parse_args()
@@ -252,7 +252,8 @@ def main() -> None:
         "evolution": lambda seed: by_sampler("evolution:population=8,sample=4", data, args.nets, seed),
         "predictor": lambda seed: by_sampler("predictor:start=8", data, args.nets, seed),
         "warm predictor": lambda seed: by_sampler("predictor:start=8,warm=synflow,pool=300", data, args.nets, seed),
-        "weight sharing": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=False),
+        "weight sharing": lambda seed: by_sharing(data, args.nets, args.share, seed),
+        "warm sharing": lambda seed: by_sharing(data, args.nets, args.share, seed, warm=",warm=synflow,pool=300"),
         "inheriting": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=True),
     }
     for seed in range(args.first_seed, args.first_seed + args.seeds):

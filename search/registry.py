@@ -27,7 +27,7 @@ SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
     "evolution": ("population", "sample", "crossover", "warm", "pool"), "local": ("start", "warm", "pool"),
-    "sharing": ("candidates", "winners", "population", "sample"),
+    "sharing": ("candidates", "winners", "population", "sample", "warm", "pool"),
     "predictor": ("start", "candidates", "encoding", "warm", "pool"),
     "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
     "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
@@ -86,7 +86,7 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
         case "sharing":
             from velodrome.search.arch.stages import SharingSampler
 
-            return SharingSampler(**_loose(options))
+            return SharingSampler(seed=seed, **_loose(options))
         case "predictor":
             from velodrome.search.arch.predictor_sampler import PredictorSampler
 

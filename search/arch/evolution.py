@@ -32,7 +32,7 @@ class EvolutionSampler:
         sample: How many of them compete to be a parent.
         crossover: How likely a child has two parents.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 

@@ -31,7 +31,7 @@ class LocalSearchSampler:
     Args:
         start: How many random trials there are before it.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 

@@ -43,7 +43,7 @@ class PredictorSampler:
         candidates: How many changes of good trials are scored for each suggestion.
         encoding: ``structure``, ``paths`` or ``adjacency``.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 

@@ -20,6 +20,7 @@ from velodrome.errors import SpaceError, UsageError
 from velodrome.search.arch.names import STAGES
 from velodrome.search.arch.tried import Tried
 from velodrome.search.arch.variation import mutate, with_value
+from velodrome.search.arch.warm import Warm
 from velodrome.search.domains import Choice, Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_whole
@@ -71,13 +72,20 @@ class SharingSampler:
         winners: How many of them are trained alone.
         population: Of the evolution.
         sample: How many of the population compete to be a parent.
+        seed: Of the pool that ``warm`` ranks.
+        warm: Zero-cost proxies; the first candidates are then the best by them of a random pool (``warm.Warm``).
+        pool: The size of the pool.
     """
 
-    def __init__(self, candidates: int = 50, winners: int = 5, population: int = 20, sample: int = 5) -> None:
+    def __init__(
+        self, candidates: int = 50, winners: int = 5, population: int = 20, sample: int = 5, *, seed: int = 0,
+        warm: str = "", pool: int = 1000,
+    ) -> None:
         for name, value in (("candidates", candidates), ("winners", winners), ("sample", sample)):
             check_whole("sharing", name, value, at_least=1)
         check_whole("sharing", "population", population, at_least=2)
         self._candidates, self._winners, self._population, self._sample = candidates, winners, population, sample
+        self._warm = Warm("sharing", warm, pool, seed, lambda space, rng: _random(space, STAGES[1], rng))
         self._tried = Tried("sharing")
 
     def check(self, space: Space) -> None:
@@ -96,7 +104,7 @@ class SharingSampler:
         tried, space = self._tried.update(history), history.space
         self.check(space)
         if any(s.params[STAGE] == STAGES[0] for s in history.running.values()):
-            return Suggestion(self._random(space, STAGES[2], rng))
+            return Suggestion(_random(space, STAGES[2], rng))
         finished = list(history.finished())
         trained = [t.number for t in finished if t.params[STAGE] == STAGES[0] and t.state is not TrialState.FAILED]
         if not trained:
@@ -106,7 +114,7 @@ class SharingSampler:
         judging = [s for s in history.running.values() if s.params[STAGE] == STAGES[1]]
         if len(judged) + len(judging) < self._candidates or not judged:
             if len(judged) < self._population:
-                return Suggestion(tried.fresh(lambda _: self._random(space, STAGES[1], rng)), inherits)
+                return Suggestion(self._warm.first(tried, space, rng), inherits)
 
             def child(attempt: int) -> Params:
                 ranked = tried.order(judged)[: self._population]
@@ -126,12 +134,14 @@ class SharingSampler:
         """Not possible: raises UsageError."""
         raise needs_space("sharing")
 
-    def _random(self, space: Space, stage: str, rng: np.random.Generator) -> Params:
-        broken = None
-        for _ in range(_TRIES):
-            params = with_value(space.sample(rng), space, STAGE, stage, rng)
-            broken = space.violated(params)
-            if broken is None:
-                return params
-        assert broken is not None
-        raise space.unsatisfied(broken, _TRIES)
+
+def _random(space: Space, stage: str, rng: np.random.Generator) -> Params:
+    """A random configuration of one stage."""
+    broken = None
+    for _ in range(_TRIES):
+        params = with_value(space.sample(rng), space, STAGE, stage, rng)
+        broken = space.violated(params)
+        if broken is None:
+            return params
+    assert broken is not None
+    raise space.unsatisfied(broken, _TRIES)

@@ -7,7 +7,7 @@ is ranked once, when first asked; torch is loaded for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from velodrome import seeding
@@ -31,14 +31,18 @@ class Warm:
         proxies: One of ``PROXIES``, several with ``+`` between, or ``""`` for no warm start.
         pool: How many random configurations are ranked.
         seed: Of the pool and of the proxies' random inputs.
+        draw: Draws a configuration of a space, where not all of it is meant.
     """
 
-    def __init__(self, sampler: str, proxies: str, pool: int, seed: int) -> None:
+    def __init__(
+        self, sampler: str, proxies: str, pool: int, seed: int,
+        draw: Callable[[Space, np.random.Generator], Params] = lambda space, rng: space.sample(rng),
+    ) -> None:
         check_whole(sampler, "pool", pool, at_least=1)
         self.proxies = tuple(str(proxies).split("+")) if proxies else ()
         for name in self.proxies:
             check_one_of(sampler, "warm", name, PROXIES)
-        self._sampler, self._pool, self._seed = sampler, pool, seed
+        self._sampler, self._pool, self._seed, self._draw = sampler, pool, seed, draw
         self._space: Space | None = None
         self._ranked: list[Params] = []
 
@@ -61,7 +65,7 @@ class Warm:
             for params in self._ranked:
                 if not tried.knows(space.structure(params)):
                     return params
-        return tried.fresh(lambda _: space.sample(rng))
+        return tried.fresh(lambda _: self._draw(space, rng))
 
     def _prepare(self, space: Space) -> None:
         if space is self._space:
@@ -72,7 +76,7 @@ class Warm:
         self._space, rng = space, seeding.generator(self._seed, "warm")
         drawn: dict[str, Params] = {}
         for _ in range(self._pool):
-            params = space.sample(rng)
+            params = self._draw(space, rng)
             drawn.setdefault(space.structure(params), params)
         ranks = dict(zip(drawn, _mean_ranks([
             [score(space, params, name, seed=self._seed) for params in drawn.values()] for name in self.proxies

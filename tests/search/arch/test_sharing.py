@@ -149,6 +149,17 @@ def test_while_the_supernet_trains_others_train_random_nets_alone() -> None:
         history.start(number, suggestion)
 
 
+def test_candidates_begin_with_the_best_of_a_warm_pool() -> None:
+    history = History(STAGED, GOAL)
+    assert walk(SharingSampler(candidates=6, winners=1, seed=4, warm="params", pool=40), history, 7) == [
+        "supernet"] + ["inherited"] * 6
+    sizes = [STAGED.graph(t.params).total().params for t in history.finished() if t.params["stage"] == "inherited"]
+    rng = np.random.default_rng(0)
+    drawn = [SPACE.graph(SPACE.sample(rng)).total().params for _ in range(40)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert min(sizes) > np.median(drawn)
+
+
 def test_a_supernet_that_failed_is_trained_again() -> None:
     history, sampler = History(STAGED, GOAL), SharingSampler()
     history.start(0, Suggestion({"stage": "supernet"}))
