@@ -185,7 +185,9 @@ def search(sampler: str, value: Callable[[Params], float], space: velo.Space, bu
             number += 1
 
 
-def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool = False, warm: str = "") -> Trained:
+def by_sharing(
+    data: Data, nets: int, share: float, seed: int, *, inherits: bool = False, how: str = "candidates=40"
+) -> Trained:
     """The winner of weight sharing; winners begin with fresh weights, or with those that they inherit."""
     examples = len(data["train"][0])
     budget, supernet, found = Budget(nets * (1 - share), examples), list[velo.Supernet](), list[Trained]()
@@ -202,7 +204,7 @@ def by_sharing(data: Data, nets: int, share: float, seed: int, *, inherits: bool
         found.append(alone(net, data, seed, copy.deepcopy(supernet[0].net(net)) if inherits else None))
         return found[-1].val
 
-    search(f"sharing:candidates=40,winners=40{warm}", value, velo.staged(SPACE), budget, seed)
+    search(f"sharing:winners=40,{how}", value, velo.staged(SPACE), budget, seed)
     return max(found, key=lambda net: net.val)
 
 
@@ -253,7 +255,8 @@ def main() -> None:
         "predictor": lambda seed: by_sampler("predictor:start=8", data, args.nets, seed),
         "warm predictor": lambda seed: by_sampler("predictor:start=8,warm=synflow,pool=300", data, args.nets, seed),
         "weight sharing": lambda seed: by_sharing(data, args.nets, args.share, seed),
-        "warm sharing": lambda seed: by_sharing(data, args.nets, args.share, seed, warm=",warm=synflow,pool=300"),
+        "warm sharing": lambda seed: by_sharing(
+            data, args.nets, args.share, seed, how="candidates=12,warm=synflow,pool=300"),
         "inheriting": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=True),
     }
     for seed in range(args.first_seed, args.first_seed + args.seeds):
