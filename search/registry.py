@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from velodrome.search.sampler import Sampler
     from velodrome.search.scheduler import Scheduler
 
+AUTO = "auto"
+"""The sampler that a study gets where none is named: which one that is, ``choose_sampler`` says."""
+
 SAMPLERS = (
     "random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2", "evolution", "local", "predictor", "sharing", "scalar",
 )
@@ -24,7 +27,7 @@ SCHEDULERS = ("none", "median", "asha", "hyperband", "pbt")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "random": (), "grid": ("points",), "sobol": (),
     "evolution": ("population", "sample", "crossover", "warm", "pool"), "local": ("start", "warm", "pool"),
-    "sharing": ("candidates", "winners", "population", "sample"),
+    "sharing": ("candidates", "winners", "population", "sample", "warm", "pool"),
     "predictor": ("start", "candidates", "encoding", "warm", "pool"),
     "none": (), "median": ("warmup_steps", "min_trials"), "asha": ("min_steps", "reduction", "max_steps", "type"),
     "hyperband": ("brackets", "min_steps", "reduction", "max_steps", "type"),
@@ -48,8 +51,11 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
     Raises:
         UsageError: If the name or an option is unknown, or an option's value makes no sense.
     """
-    name, options = _parse("sampler", text, SAMPLERS)
+    name, options = _parse("sampler", text, (AUTO, *SAMPLERS))
     match name:
+        case "auto":
+            raise UsageError(f"What the sampler {AUTO!r} stands for depends on the study", given=repr(text),
+                             allowed=", ".join(SAMPLERS))
         case "random":
             from velodrome.search.random_sampler import RandomSampler
 
@@ -74,13 +80,13 @@ def make_sampler(text: str, *, seed: int) -> Sampler:
             from velodrome.search.scalarized import ScalarizedSampler
 
             inner = options.pop("sampler", "tpe")
-            _parse("sampler", str(inner), tuple(name for name in SAMPLERS if name not in ("scalar", "sharing")))
+            _parse("sampler", str(inner), [name for name in SAMPLERS if name not in ("scalar", "sharing")])
             rest = ",".join(f"{key}={_text(value)}" for key, value in options.items())
             return ScalarizedSampler(lambda: make_sampler(f"{inner}:{rest}" if rest else str(inner), seed=seed))
         case "sharing":
             from velodrome.search.arch.stages import SharingSampler
 
-            return SharingSampler(**_loose(options))
+            return SharingSampler(seed=seed, **_loose(options))
         case "predictor":
             from velodrome.search.arch.predictor_sampler import PredictorSampler
 

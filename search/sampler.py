@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from velodrome.search.history import History
 
 
+LENDS = "lends"
+"""An attribute of a suggestion, true where other trials are to begin from the trial's last checkpoint: it stays."""
+BEGINS_FROM = "begins_from"
+"""An attribute of a suggestion: the number of the finished trial whose last checkpoint ``trial.restore`` gives it."""
+
+
 class Exhausted(Exception):  # noqa: N818 - an answer, not an error
     """The sampler has nothing left to suggest: a grid was walked to its end."""
 

@@ -36,7 +36,8 @@ class Trial:
         device: ``"cpu"`` or ``"cuda"``: what ``torch.device`` takes.
         study: The study's name.
         user_attrs: What ``set_user_attr`` kept.
-        restored_step: The step of the checkpoint that ``restore`` returned; None where there was none.
+        restored_step: The step of the checkpoint that ``restore`` returned; None where there was none, and -1 where the
+            trial begins from what another one lends, before steps of its own.
         batch_divisor: Into how many parts ``micro_batches`` cuts a batch: 1, and twice as many each time that the trial
             ran out of memory, where its objective is declared with ``on_oom="halve"``.
         parent: The number of the trial from whose checkpoint this one began; None for most.

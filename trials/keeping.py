@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from velodrome.search.sampler import BEGINS_FROM, LENDS
 from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
 from velodrome.trials.lending import Fork, Lending
 from velodrome.trials.live_trial import LiveTrial
 from velodrome.trials.retention import LAST, Retention, Saved
-from velodrome.types import Goal
+from velodrome.types import Goal, TrialState
 
 
 class Keeping:
@@ -28,6 +29,8 @@ class Keeping:
         self._goal = goal
         self._retention = Retention(rule, goal)
         self._lending = Lending()
+        self._lent: dict[int, Saved] = {}
+        """The last checkpoints of finished trials that others begin from, by number."""
 
     def made(self, trial: LiveTrial, event: ev.Checkpointed) -> list[cmd.Discard]:
         """The trial has a new checkpoint: the last few stay, and none of a step that it did not reach again."""
@@ -55,8 +58,17 @@ class Keeping:
         self._lending.lend(parent.number, saved.path)
         return Fork(parent.number, dict(parent.params), saved)
 
+    def begin(self, trial: LiveTrial) -> None:
+        """The trial has its suggestion; where that says so, it begins from what a finished one lends: at step -1."""
+        lender = trial.attrs.get(BEGINS_FROM)
+        if isinstance(lender, int) and (saved := self._lent.get(lender)) is not None:
+            self._lending.lend(lender, saved.path)
+            trial.checkpoints = (saved._replace(step=-1, metrics={}, last_step=None),)
+
     def would_stay(self, trial: LiveTrial) -> bool:
         """Whether a checkpoint of the trial would stay if it ended with what it reported last."""
+        if trial.attrs.get(LENDS):
+            return True
         values = tuple(trial.metrics.get(name, math.nan) for name in self._goal.metrics)
         return not trial.stop_reason and all(map(math.isfinite, values)) and self._retention.would_keep(values)
 
@@ -67,6 +79,9 @@ class Keeping:
         borrowed = [c for c in trial.checkpoints if self._lending.is_borrowed(trial.number, c.path)]
         own = tuple(c for c in trial.checkpoints if c not in borrowed)
         discards = self._drop(trial.number, borrowed)
+        if trial.attrs.get(LENDS) and own and trial.state is not TrialState.FAILED:
+            self._lent[trial.number] = own[-1]
+            self._lending.lend(trial.number, own[-1].path)  # and is never given back
         for number, saved in self._retention.finish(trial.number, trial.state, trial.values, own):
             discards += self._drop(number, [saved])
         return discards

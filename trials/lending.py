@@ -1,4 +1,4 @@
-"""Checkpoints that a trial takes over from another (population based training): whose they are, and when they may go.
+"""Checkpoints that a trial takes over from another (population based training, weight sharing): whose, and until when.
 
 Pure bookkeeping of the trial table's. The owner's own need for a checkpoint may end before that of the trials that go
 on from it; its files go when the last one has let it go.

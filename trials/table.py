@@ -161,6 +161,7 @@ class TrialTable:
             saved = self.roster.forks.pop(0).saved
             trial.origin, trial.checkpoints = event.origin, (saved,)
             trial.step, trial.metrics = saved.last_step, dict(saved.metrics)
+        self._keeping.begin(trial)
         self.history.start(event.number, Suggestion(event.params, event.attrs))
         self.roster.add(trial)
         return [cmd.Save(trial)]

@@ -28,8 +28,10 @@ from velodrome.new_study import (
     space_json,
 )
 from velodrome.options import Options
+from velodrome.progress import say
 from velodrome.records import StudyRow
 from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
+from velodrome.search.default_sampler import choose_sampler
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
 from velodrome.store.writer import Writer
@@ -50,7 +52,7 @@ def sweep(
     *,
     trials: int = 100,
     goal: str | None = None,
-    sampler: str = "tpe",
+    sampler: str = "auto",
     scheduler: str = "none",
     seed: int | None = None,
     name: str | None = None,
@@ -77,8 +79,9 @@ def sweep(
         space: What to search; None where the objective carries its space, or asks for parameters as it runs.
         trials: How many finished trials (completed, pruned or failed).
         goal: Such as ``"maximize accuracy"``; by default the objective's own, else ``"minimize value"``.
-        sampler: ``random``, ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``evolution``, ``local``,
-            ``predictor``, ``sharing`` or ``scalar``, with options where wanted: ``"tpe:n_startup_trials=20"``.
+        sampler: ``auto`` for what was measured best for such a space (``search/default_sampler.py``), ``random``,
+            ``grid``, ``sobol``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``evolution``, ``local``, ``predictor``,
+            ``sharing`` or ``scalar``, with options where wanted: ``"tpe:n_startup_trials=20"``.
         scheduler: ``none``, ``median``, ``asha``, ``hyperband`` or ``pbt``, with options:
             ``"asha:min_steps=1,reduction=3"``.
         seed: Everything random derives from it; drawn and kept with the study where none is given.
@@ -120,13 +123,16 @@ def sweep(
         space = space if space is not None else None if info.space is None else Space.from_json(info.space)
         wanted = Goal.parse(goal or info.goal or DEFAULT_GOAL)
         seed = pick_seed(seed)
-        check_search(sampler, scheduler, wanted, seed, space)
+        chosen = choose_sampler(sampler, space)
+        check_search(chosen.sampler, scheduler, wanted, seed, space)
         Retention(options.keep_checkpoints, wanted)
         with Writer(store_path(store)) as writer:
             row = create(writer, StudyRow(
-                0, name or "", "stopped", str(wanted), seed, trials, sampler, scheduler,
+                0, name or "", "stopped", str(wanted), seed, trials, chosen.sampler, scheduler,
                 space_json(space), info.ref, config_of(options, define_by_run=space is None), SystemClock.now(),
-            ), default_name(info, space))
+            ), default_name(info, space), chosen)
+            if chosen.surprising and progress is True:
+                say(f"the sampler is {chosen.sampler}: {chosen.reason}")
             return run(crew, info, writer, row.name, trials, options, progress)
 
 
@@ -259,7 +265,7 @@ def create_study(
     space: Space,
     *,
     goal: str = DEFAULT_GOAL,
-    sampler: str = "tpe",
+    sampler: str = "auto",
     scheduler: str = "none",
     seed: int | None = None,
     name: str | None = None,
@@ -269,12 +275,13 @@ def create_study(
     check_kinds(space, goal=goal, sampler=sampler, scheduler=scheduler, name=name)
     wanted = Goal.parse(goal)
     seed = pick_seed(seed)
-    check_search(sampler, scheduler, wanted, seed, space)
+    chosen = choose_sampler(sampler, space)
+    check_search(chosen.sampler, scheduler, wanted, seed, space)
     with Writer(store_path(store)) as writer:
         row = create(writer, StudyRow(
-            0, name or "", "stopped", str(wanted), seed, 0, sampler, scheduler, space_json(space),
+            0, name or "", "stopped", str(wanted), seed, 0, chosen.sampler, scheduler, space_json(space),
             "", config_of(Options(), define_by_run=False), SystemClock.now(),
-        ), "study")
+        ), "study", chosen)
     return load_study(row.name, store=store)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from velodrome.arguments import check_texts, whole
 from velodrome.errors import SpaceError, StudyExistsError, UsageError, nearest
 from velodrome.options import Options
-from velodrome.records import StudyRow
+from velodrome.records import DecisionRow, StudyRow
 from velodrome.rl.algorithms import OBJECTIVE, run_name
+from velodrome.search.default_sampler import SamplerChoice
 from velodrome.search.history import History
 from velodrome.search.registry import learns, make_sampler, make_scheduler
 from velodrome.search.sampler import Exhausted
@@ -26,8 +27,18 @@ from velodrome.types import Goal
 _MAX_SEED = 1 << 63
 
 
-def create(writer: Writer, row: StudyRow, default: str) -> StudyRow:
-    """The study in the store, under its name or else the first free one after the default's."""
+def create(writer: Writer, row: StudyRow, default: str, chosen: SamplerChoice) -> StudyRow:
+    """The study in the store, under its name or else the first free one after the default's; with why it has its
+    sampler, where that was not named.
+    """
+    made = _created(writer, row, default)
+    if chosen.reason:
+        writer.decision(DecisionRow(made.id, 0, None, made.created_at, "sampler", chosen.sampler, chosen.reason))
+        writer.commit(durable=True)
+    return made
+
+
+def _created(writer: Writer, row: StudyRow, default: str) -> StudyRow:
     if row.name:
         _check_name(row.name)
         return row._replace(id=writer.create_study(row))
@@ -70,6 +81,8 @@ def check_search(sampler: str, scheduler: str, goal: Goal, seed: int, space: Spa
         planned.check(space if space is not None else Space())
     made, rng = make_sampler(sampler, seed=seed), generator(seed, "suggest", 0)
     history = History(space if space is not None else Space(), goal)
+    if space is not None and hasattr(made, "check"):
+        made.check(space)
     if learns(sampler):
         history.space.sample(rng)
     else:

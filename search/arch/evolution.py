@@ -17,6 +17,7 @@ from velodrome.search.domains import Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_part, check_whole
 from velodrome.search.sequence import needs_space
+from velodrome.search.space import Space
 from velodrome.types import Params, ParamValue, Suggestion
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class EvolutionSampler:
         sample: How many of them compete to be a parent.
         crossover: How likely a child has two parents.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 
@@ -46,6 +47,10 @@ class EvolutionSampler:
         self._warm = Warm("evolution", warm, pool, seed)
         self._tried = Tried("evolution")
 
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
+
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """A child of a good trial; at first a random configuration, or the next best of the warm pool.
 
@@ -56,8 +61,7 @@ class EvolutionSampler:
         tried, space = self._tried.update(history), history.space
         begun = len(tried.entries) + len(history.running)
         if begun < self._population or not tried.entries:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         population = self._living(tried)
 
         def child(attempt: int) -> Params:

@@ -15,6 +15,7 @@ from velodrome.search.domains import Domain
 from velodrome.search.history import History
 from velodrome.search.options import check_whole
 from velodrome.search.sequence import needs_space
+from velodrome.search.space import Space
 from velodrome.types import ParamValue, Suggestion
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LocalSearchSampler:
     Args:
         start: How many random trials there are before it.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 
@@ -39,6 +40,10 @@ class LocalSearchSampler:
         self._start = start
         self._warm = Warm("local", warm, pool, seed)
         self._tried = Tried("local")
+
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
 
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """A neighbour of a new structure; where there is none left anywhere near, a random configuration.
@@ -49,8 +54,7 @@ class LocalSearchSampler:
         """
         tried, space = self._tried.update(history), history.space
         if len(tried.entries) + len(history.running) < self._start or not tried.entries:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         for i in tried.order(tried.entries)[: self._start]:
             for near in neighbours(tried.entries[i].params, space, rng, _MOST):
                 if not tried.knows(space.structure(near)):

@@ -43,7 +43,7 @@ class PredictorSampler:
         candidates: How many changes of good trials are scored for each suggestion.
         encoding: ``structure``, ``paths`` or ``adjacency``.
         seed: Of the pool that ``warm`` ranks.
-        warm: A zero-cost proxy; the first trials are then the best by it of a random pool (``warm.Warm``).
+        warm: Zero-cost proxies; the first trials are then the best by them of a random pool (``warm.Warm``).
         pool: The size of the pool.
     """
 
@@ -59,6 +59,10 @@ class PredictorSampler:
         self._tried = Tried("predictor")
         self._features: dict[str, Features] = {}
 
+    def check(self, space: Space) -> None:
+        """Raises UsageError if there is to be a warm start, and the space has no net."""
+        self._warm.check(space)
+
     def suggest(self, number: int, history: History, rng: np.random.Generator) -> Suggestion:
         """The candidate of the highest expected improvement.
 
@@ -68,8 +72,7 @@ class PredictorSampler:
         """
         tried, space = self._tried.update(history), history.space
         if len(tried.entries) + len(history.running) < self._start or len(tried.entries) < 2:
-            first = self._warm.next(tried, space)
-            return Suggestion(first if first is not None else tried.fresh(lambda _: space.sample(rng)))
+            return Suggestion(self._warm.first(tried, space, rng))
         with one_thread():
             params = self._pick(tried, space, [s.params for s in history.running.values()], rng)
         return Suggestion(params if params is not None else tried.fresh(lambda _: space.sample(rng)))

@@ -46,8 +46,11 @@ def zero_cost(net: GraphModule, proxy: str, *, batch: Batch | None = None, seed:
         seed: Of what is drawn at random.
 
     Raises:
-        UsageError: If there is no such proxy.
+        UsageError: If there is no such proxy, or the net was made otherwise.
     """
+    if not isinstance(net, GraphModule):
+        raise UsageError("A zero-cost proxy looks at a net that a space has built", given=type(net).__name__,
+                         allowed="space.build(params)")
     if proxy not in PROXIES:
         raise UsageError("There is no such zero-cost proxy", given=repr(proxy), allowed=", ".join(PROXIES),
                          hint=nearest(proxy, PROXIES))

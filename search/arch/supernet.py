@@ -16,13 +16,10 @@ paths every option of every choice comes up equally often (Chu et al. 2021, http
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from velodrome.errors import NotFoundError
@@ -80,7 +77,7 @@ class Supernet:
         return {"keys": [_plain(key) for key in self._pool],
                 "modules": [dict(module.state_dict()) for module in self._pool.values()]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the modules of a ``state_dict`` of a supernet over the same space; weights are set in place."""
         operators()
         for plain, weights in zip(state["keys"], state["modules"], strict=True):
@@ -89,38 +86,20 @@ class Supernet:
                 self._pool[key] = make_module(key[1], key[2], key[3]).to(self.device)
             self._pool[key].load_state_dict(weights)
 
-    def save(self, path: str | Path) -> None:
-        """Writes all weights to a file (safetensors), whole or not at all."""
-        from safetensors.torch import save_file
-
-        state = self.state_dict()
-        tensors = {f"{i}.{name}": value.detach().cpu().contiguous()
-                   for i, weights in enumerate(state["modules"]) for name, value in weights.items()}
-        partial = Path(f"{path}.partial")
-        save_file(tensors, partial, metadata={"keys": json.dumps(state["keys"])})
-        partial.replace(path)
-
     @classmethod
-    def load(cls, space: Space, path: str | Path, *, device: str = "cpu") -> Supernet:
-        """The supernet that ``save`` wrote.
+    def of(cls, space: Space, state: Mapping[str, Any] | None, *, device: str = "cpu") -> Supernet:
+        """The supernet of a ``state_dict``: in a trial that begins from the supernet's, ``trial.restore()`` has it.
 
         Raises:
-            NotFoundError: If there is no such file.
+            NotFoundError: If there is no state.
         """
-        from safetensors import safe_open
-
-        if not Path(path).is_file():
-            raise NotFoundError("There are no shared weights yet", given=str(path),
-                                hint="the trial of stage 'supernet' writes them; it must have finished")
+        if state is None:
+            raise NotFoundError("There are no shared weights yet", given="nothing restored",
+                                hint="the trial of stage 'supernet' keeps them: trial.checkpoint(step, {\"supernet\": "
+                                "supernet.state_dict(), ...}); it must have finished")
         supernet = cls.__new__(cls)
         supernet.space, supernet.device, supernet._pool = space, device, {}
-        with safe_open(path, "pt") as file:
-            keys = json.loads(file.metadata()["keys"])
-            modules: list[dict[str, torch.Tensor]] = [{} for _ in keys]
-            for name in file.keys():  # noqa: SIM118 - it is no mapping
-                i, _, inner = name.partition(".")
-                modules[int(i)][inner] = file.get_tensor(name)
-        supernet.load_state_dict({"keys": keys, "modules": modules})
+        supernet.load_state_dict(state)
         return supernet
 
 

@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_JOBS = frozenset({"parameters", "buffers"})
+
+
 def load_weights(net: nn.Module, state: Any, where: str) -> None:
     """Gives a net the weights that a checkpoint has: the first part of it whose names are the net's own.
+
+    A training job's checkpoint has them in two, ``parameters`` and ``buffers``.
 
     Args:
         net: The net, as it was built.
@@ -38,5 +43,7 @@ def load_weights(net: nn.Module, state: Any, where: str) -> None:
 def _mappings(state: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(state, Mapping):
         yield state
+        if state.keys() >= _JOBS:
+            yield {name: value for part in sorted(_JOBS) for name, value in state[part].items()}
         for inner in state.values():
             yield from _mappings(inner)

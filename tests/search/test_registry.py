@@ -53,7 +53,7 @@ def test_options_reach_their_owner() -> None:
 
 
 @pytest.mark.parametrize(("text", "match"), [
-    ("rndom", "Did you mean 'random'"), ("", "allowed: random, grid, sobol"), ("asha", "no such sampler"),
+    ("rndom", "Did you mean 'random'"), ("", "allowed: auto, random, grid, sobol"), ("asha", "no such sampler"),
     ("grid:point=3", "Did you mean 'points'"), ("grid:points", "KEY=VALUE"), ("grid:points=x", "whole number"),
     ("grid:points=2,points=3", "twice"), ("random:n=3", "no options"), ("sobol:=3", "KEY=VALUE"),
     ("grid:points=0", "1 or more"),

@@ -12,6 +12,7 @@ from velodrome.trials import commands as cmd
 from velodrome.trials import events as ev
 from velodrome.trials.checkpoints import Kept
 from velodrome.trials.policy import Policy
+from velodrome.trials.table import TrialTable
 from velodrome.types import FailureClass, TrialState
 
 
@@ -140,3 +141,53 @@ def test_a_checkpoint_is_of_use_at_the_end_of_the_best_trial_so_far() -> None:
     table.handle(ev.Reported(2, 2, {"accuracy": math.nan}))
     assert not table.should_save(2, at_end=True)
     assert not table.should_save(0, at_end=True), "it is over"
+
+
+def lends_and_borrows(rule: str) -> tuple[TrialTable, list[Any]]:
+    """Trial 0 lends its checkpoint and is over, pruned; trial 1 begins from it. With what was discarded so far."""
+    table = a_table(policy=Policy(keep_checkpoints=rule))
+    table.handle(ev.Suggested(0, {"x": 0.5}, {"lends": True}))
+    table.handle(ev.Launched(0, "w0", "cpu"))
+    assert table.should_save(0, at_end=True), "whatever it reported"
+    save_checkpoint(table, 0, 1)
+    save_checkpoint(table, 0, 2)
+    discards = [c for c in table.handle(ev.Quit(0, "trained")) if isinstance(c, cmd.Discard)]
+    table.handle(ev.Suggested(1, {"x": 0.7}, {"begins_from": 0}))
+    return table, discards
+
+
+@pytest.mark.parametrize("rule", ["best", "none", "all"])
+def test_a_trial_begins_from_what_a_finished_one_lends(rule: str) -> None:
+    table, discards = lends_and_borrows(rule)
+    assert discards == [cmd.Discard(0, "0/1")], "the last one stays, though the trial is no result"
+    launch = cmd.Launch(1, 1, {"x": 0.7}, (Kept(-1, "0/2", "sha"),))
+    assert table.next() == launch
+    table.handle(ev.Launched(1, "w0", "cpu"))
+    assert table.handle(ev.Restored(1, -1, [])) == []
+    table.handle(ev.Reported(1, 0, {"accuracy": 0.8}))
+    forget, save = table.handle(ev.Lost(1, "killed by SIGKILL"))
+    assert forget == cmd.Forget(1, -1)
+    assert (save.trial.step, save.trial.metrics) == (None, {}), "none of the lender's"
+    assert table.next() == cmd.Launch(1, 2, {"x": 0.7}, launch.checkpoints)
+
+
+def test_what_is_lent_stays_when_the_borrowers_are_done() -> None:
+    table, _ = lends_and_borrows("none")
+    table.handle(ev.Launched(1, "w0", "cpu"))
+    table.handle(ev.Reported(1, 0, {"accuracy": 0.8}))
+    assert save_checkpoint(table, 1, 0) == []
+    ended = table.handle(ev.Returned(1, {"accuracy": 0.8}, 0))
+    assert [c for c in ended if isinstance(c, cmd.Discard)] == [cmd.Discard(1, "1/0")], "its own alone"
+    table.handle(ev.Suggested(2, {"x": 0.9}, {"begins_from": 0}))
+    assert table.live[2].checkpoints[0].path == "0/2"
+    table.check()
+
+
+def test_a_trial_that_failed_lends_nothing() -> None:
+    table = a_table()
+    table.handle(ev.Suggested(0, {"x": 0.5}, {"lends": True}))
+    table.handle(ev.Launched(0, "w0", "cpu"))
+    save_checkpoint(table, 0, 1)
+    assert cmd.Discard(0, "0/1") in table.handle(ev.Failed(0, failure()))
+    table.handle(ev.Suggested(1, {"x": 0.7}, {"begins_from": 0}))
+    assert table.next() == cmd.Launch(1, 1, {"x": 0.7})

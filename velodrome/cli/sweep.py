@@ -20,7 +20,7 @@ from velodrome.cli.options import (
 from velodrome.cli.output import prints_to_stderr
 from velodrome.cli.summary import conclude
 from velodrome.cli.train import setting_option
-from velodrome.search.registry import SAMPLERS, SCHEDULERS
+from velodrome.search.registry import AUTO, SAMPLERS, SCHEDULERS
 
 
 @click.command()
@@ -28,8 +28,8 @@ from velodrome.search.registry import SAMPLERS, SCHEDULERS
 @click.option("--trials", type=int, default=100, show_default=True, metavar="N", help="Finished trials to reach.")
 @click.option("--goal", metavar="GOAL", help="'maximize METRIC' or 'minimize METRIC'; several with commas between.  "
               "[default: the objective's own, else 'minimize value']")
-@click.option("--sampler", shell_complete=complete_words(*SAMPLERS), default="tpe", show_default=True, metavar="S",
-              help=f"{', '.join(SAMPLERS)}; with options: tpe:n_startup_trials=20.")
+@click.option("--sampler", shell_complete=complete_words(AUTO, *SAMPLERS), default=AUTO, show_default=True, metavar="S",
+              help=f"{', '.join((AUTO, *SAMPLERS))}; with options: tpe:n_startup_trials=20.")
 @click.option("--scheduler", shell_complete=complete_words(*SCHEDULERS), default="none", show_default=True, metavar="S",
               help=f"{', '.join(SCHEDULERS)}; with options: asha:min_steps=1,reduction=3.")
 @click.option("--seed", type=int, metavar="N", help="Everything random derives from it.  [default: drawn, and kept]")

@@ -113,3 +113,15 @@ def test_examples_in_docstrings(module: Any) -> None:
     result = doctest.testmod(module, extraglobs=names)
     assert result.failed == 0
     assert result.attempted > 0
+
+
+def test_weights_that_a_training_job_keeps_in_two_parts() -> None:
+    space = velo.Space(net=velo.Net((4,), velo.Block("dense", width=3, norm="batch")))
+    trained, fresh = space.build({}), space.build({})
+    trained(torch.randn(8, 4))  # the norm's averages move
+    state = {"step": 1, "parameters": dict(trained.named_parameters()), "buffers": dict(trained.named_buffers())}
+    load_weights(fresh, state, "trial 0")
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in fresh.state_dict().items())
+    del state["buffers"]
+    with pytest.raises(UsageError, match="no weights for the net"):
+        load_weights(fresh, state, "trial 0")

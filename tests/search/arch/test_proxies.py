@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import rankdata
 from torch import nn
 
 import velodrome as velo
@@ -11,7 +13,6 @@ from tests.search.arch.nets import NETS
 from velodrome.search.arch.build import GraphModule
 from velodrome.search.arch.names import PROXIES
 from velodrome.search.arch.proxies import random_batch, score, zero_cost
-from velodrome.search.arch.warm import Warm
 from velodrome.search.history import History
 from velodrome.search.registry import make_sampler
 from velodrome.search.space import Space
@@ -83,6 +84,11 @@ def test_nothing_flows_through_a_net_of_zeros() -> None:
         assert zero_cost(net, proxy) == 0
 
 
+def test_a_net_that_no_space_has_built() -> None:
+    with pytest.raises(velo.VeloError, match=r"a net that a space has built[^§]*given: Linear"):
+        zero_cost(nn.Linear(2, 2), "synflow")  # type: ignore[arg-type]  # that is what is tried
+
+
 def test_an_unknown_proxy() -> None:
     with pytest.raises(velo.VeloError, match="Did you mean 'synflow'"):
         zero_cost(linear_net(), "sinflow")
@@ -111,8 +117,29 @@ def test_a_warm_start_begins_with_the_best_of_its_pool(name: str) -> None:
         history.start(number, suggestion)
         history.finish(number, TrialState.COMPLETED, (0.0,))
     assert sizes == sorted(sizes, reverse=True)
-    pool = Warm("x", "params", 60, 7)._rank(space)
-    assert sizes == [space.graph(p).total().params for p in pool[:8]]
+    rng = generator(7, "warm")
+    pool = {space.structure(params): space.graph(params).total().params for params in
+            (space.sample(rng) for _ in range(60))}
+    assert sizes == sorted(pool.values(), reverse=True)[:8]
+
+
+def test_a_pool_is_ranked_by_the_mean_rank_of_several_proxies() -> None:
+    space = Space(net=velo.Net((4, 4, 4), velo.nas201_cell(), velo.Block("mean")))
+    names, rng = ("params", "synflow"), generator(3, "warm")
+    pool = {space.structure(params): params for params in (space.sample(rng) for _ in range(30))}
+    ranks = np.mean([rankdata([score(space, p, name, seed=3) for p in pool.values()]) for name in names], axis=0)
+    history = History(space, Goal.parse("maximize value"))
+    first = make_sampler("local:warm=params+synflow,pool=30", seed=3).suggest(
+        0, history, generator(3, "suggest", 0)).params
+    assert ranks[list(pool).index(space.structure(first))] == ranks.max()
+
+
+@pytest.mark.parametrize(("warm", "said"), [
+    ("params+sinflow", "Did you mean 'synflow'"), ("params+", "makes no sense"),
+])
+def test_a_combination_that_makes_no_sense(warm: str, said: str) -> None:
+    with pytest.raises(velo.VeloError, match=said):
+        make_sampler(f"evolution:warm={warm}", seed=0)
 
 
 def test_a_warm_start_needs_a_net() -> None:

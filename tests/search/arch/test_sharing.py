@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,8 +51,8 @@ def test_nets_of_a_supernet_share_the_weights_of_what_they_have_in_common() -> N
     assert len(list(supernet.parameters())) == 6 * 2 * 3, "six edges, two operators with weights, three tensors each"
 
 
-def test_shared_weights_are_learnt(tmp_path: Path) -> None:
-    """All nets get better on a task while single paths are trained; a file keeps what they learnt."""
+def test_shared_weights_are_learnt() -> None:
+    """All nets get better on a task while single paths are trained; a state keeps what they learnt."""
     space = Space(net=velo.Net((2, 4, 4), velo.Cell("skip", "conv1x1", "conv3x3", nodes=2),
                                velo.Block("classifier", classes=2)))
     torch.manual_seed(0)
@@ -75,17 +74,16 @@ def test_shared_weights_are_learnt(tmp_path: Path) -> None:
     chosen = [space.sample(rng) for _ in range(8)]
     accuracies = [accuracy(supernet.net(params)) for params in chosen]
     assert np.mean(accuracies) > 0.8
-    supernet.save(tmp_path / "weights")
-    again = Supernet.load(space, tmp_path / "weights")
+    again = Supernet.of(space, supernet.state_dict())
     assert [accuracy(again.net(params)) for params in chosen] == accuracies
     third = Supernet(space, seed=5)
     third.load_state_dict(again.state_dict())
     assert [accuracy(third.net(params)) for params in chosen] == accuracies
 
 
-def test_no_weights_yet(tmp_path: Path) -> None:
+def test_no_weights_yet() -> None:
     with pytest.raises(NotFoundError, match="no shared weights yet"):
-        Supernet.load(Space(net=CELL), tmp_path / "none")
+        Supernet.of(Space(net=CELL), None)
 
 
 def test_a_staged_space_is_the_space_in_all_stages_but_the_first() -> None:
@@ -137,6 +135,7 @@ def test_the_stages_follow_each_other_and_the_best_are_trained_alone() -> None:
 def test_a_new_sampler_goes_on_in_the_same_stage() -> None:
     whole, cut = History(STAGED, GOAL), History(STAGED, GOAL)
     walk(SharingSampler(candidates=8, winners=2, population=4), whole, 99)
+    assert [t.attrs for t in whole.finished()][:2] == [{"lends": True}, {"begins_from": 0}]
     for first in range(0, 12, 3):
         walk(SharingSampler(candidates=8, winners=2, population=4), cut, 3, first)
     assert [t.params for t in whole.finished()] == [t.params for t in cut.finished()]
@@ -148,6 +147,17 @@ def test_while_the_supernet_trains_others_train_random_nets_alone() -> None:
         suggestion = sampler.suggest(number, history, generator(0, "suggest", number))
         assert suggestion.params["stage"] == ("supernet" if number == 0 else "alone")
         history.start(number, suggestion)
+
+
+def test_candidates_begin_with_the_best_of_a_warm_pool() -> None:
+    history = History(STAGED, GOAL)
+    assert walk(SharingSampler(candidates=6, winners=1, seed=4, warm="params", pool=40), history, 7) == [
+        "supernet"] + ["inherited"] * 6
+    sizes = [STAGED.graph(t.params).total().params for t in history.finished() if t.params["stage"] == "inherited"]
+    rng = np.random.default_rng(0)
+    drawn = [SPACE.graph(SPACE.sample(rng)).total().params for _ in range(40)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert min(sizes) > np.median(drawn)
 
 
 def test_a_supernet_that_failed_is_trained_again() -> None:
