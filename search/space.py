@@ -1,6 +1,8 @@
 """A search space: parameters by name, conditional ones included, with constraints between them. Immutable, and JSON.
 
->>> space = Space(lr=Float(1e-5, 1e-1, log=True), optimizer=Choice("sgd", adam={"beta1": Float(0.8, 0.99)}))
+>>> import velodrome as velo
+>>> optimizer = velo.Choice("sgd", adam={"beta1": velo.Float(0.8, 0.99)})
+>>> space = velo.Space(lr=velo.Float(1e-5, 1e-1, log=True), optimizer=optimizer)
 >>> list(space.domains)
 ['lr', 'optimizer', 'optimizer.beta1']
 >>> space.contains({"lr": 0.01, "optimizer": "sgd"})
