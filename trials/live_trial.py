@@ -29,7 +29,8 @@ class LiveTrial:
         pause_reason: Why a scheduler wants it paused, or has it paused; empty otherwise.
         pause_step: The step of the report that it was judged by.
         origin: Of a trial that began from another's checkpoint: which one (``lending.Fork.origin``).
-        losses: How often its worker died.
+        losses: How often its worker died since it came further than ever: to a checkpoint of a later step.
+        lost_step: The step of that checkpoint; -1 where there was none.
         errors: How often its objective failed.
         hangs: How often it was ended because nothing was heard of it.
         batch_divisor: By how much its batches are divided, since it ran out of memory: 1, 2, 4, ...
@@ -54,6 +55,7 @@ class LiveTrial:
     pause_step: int | None = None
     origin: dict[str, Any] | None = None
     losses: int = 0
+    lost_step: int = -1
     errors: int = 0
     hangs: int = 0
     batch_divisor: int = 1

@@ -18,8 +18,9 @@ class Policy:
 
     Attributes:
         retries: How often a trial whose objective failed is started again.
-        max_losses: How often a trial may lose its worker before it counts as failed. Losses are nobody's fault, but
-            a trial that takes its worker down every time must not run for ever.
+        max_losses: How often a trial may lose its worker before it counts as failed, without having come to a later
+            checkpoint in between. Losses are nobody's fault, but a trial that takes its worker down every time must
+            not run for ever.
         max_hangs: How often a trial of which nothing is heard is started again; not counted among its retries.
         halvings: How often a trial that runs out of memory is started again with half the batch, not counted among its
             retries; 0 where the objective does not know how.

@@ -281,6 +281,9 @@ class TrialTable:
         return self._fail(trial, Failure.from_json(event.failure))
 
     def _lost(self, trial: LiveTrial, event: ev.Lost) -> list[Command]:
+        saved = trial.checkpoints[-1].step if trial.checkpoints else -1
+        if saved > trial.lost_step:
+            trial.losses, trial.lost_step = 0, saved
         trial.losses += 1
         if trial.losses <= self.policy.max_losses:
             return self._wait_again(trial, f"lost its worker: {event.message}")

@@ -62,6 +62,12 @@ def outcome(folder: Path) -> tuple[list[Any], list[Any]]:
             rows(folder, "select trial_id, name, step, value from metrics order by 1, 2, 3"))
 
 
+def num_made(folder: Path) -> int:
+    """How many checkpoints were made so far."""
+    found = rows(folder, "select count(*) from events where kind = 'checkpointed'")
+    return int(found[0][0]) if found else 0
+
+
 def check_files(folder: Path) -> None:
     """Exactly the files that the store names are there, and they are of the two best trials."""
     known = {path for (path,) in rows(folder, "select path from checkpoints")}
@@ -93,8 +99,10 @@ def test_workers_killed_at_random(undisturbed: Any, tmp_path: Path, trials: int,
     objective = write_objective(tmp_path, OBJECTIVE, 0.004)
     process = start(tmp_path, "sweep", str(objective), "--trials", str(trials), *ARGS)
     chance, killed = random.Random(trials), 0
-    wait_for(lambda: rows(tmp_path, "select 1 from checkpoints"))
+    made = 0
     while process.poll() is None and killed < kills:
+        wait_for(lambda made=made: process.poll() is not None or num_made(tmp_path) > made)  # a start may take long
+        made = num_made(tmp_path)
         time.sleep(chance.uniform(0.01, 0.12))
         if victims := loaded_workers(tmp_path, process):
             kill9(chance.choice(victims))

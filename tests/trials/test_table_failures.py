@@ -48,6 +48,27 @@ def test_losses_do_not_count_as_retries_but_end_at_last() -> None:
     assert (save.trial.state, save.trial.failure.kind) == (TrialState.FAILED, FailureClass.LOST)
 
 
+def test_losses_of_a_trial_that_comes_further_each_time_are_forgotten() -> None:
+    table = a_table(policy=Policy(max_losses=2))
+    run(table, 0)
+    for step in range(1, 8):
+        table.handle(ev.Reported(0, step, {"accuracy": 0.5}))
+        save_checkpoint(table, 0, step)
+        table.handle(ev.Lost(0, "gone"))
+        assert isinstance(table.next(), cmd.Launch)
+        table.handle(ev.Launched(0, "w0", "cpu"))
+    save_checkpoint(table, 0, 7, "again")
+    table.handle(ev.Lost(0, "gone"))
+    assert isinstance(table.next(), cmd.Launch), "twice at the same step"
+    table.handle(ev.Launched(0, "w0", "cpu"))
+    save_checkpoint(table, 0, 2)
+    [save] = [command for command in table.handle(ev.Lost(0, "gone")) if isinstance(command, cmd.Save)]
+    assert save.trial.state is TrialState.FAILED
+    assert save.trial.failure is not None
+    assert save.trial.failure.message == "lost its worker 3 times, last: gone"
+
+
+
 def test_a_failed_trial_is_retried_as_often_as_the_policy_says() -> None:
     table = a_table(policy=Policy(retries=1))
     run(table, 0)
