@@ -27,7 +27,7 @@ from velodrome.trials.share import LOOK_EVERY_S, Allowance, Share
 from velodrome.types import Failure, FailureClass, ParamValue, TrialState
 
 _PROGRESS_EVERY_S = 0.2
-"""The longest wait for an event: a signal, a time limit and the progress line are looked at as often."""
+"""How often the progress line changes at most."""
 _STORE_PATIENCE_S = 10.0
 """How long a store that can't be written is tried again before the study stops."""
 

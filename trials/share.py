@@ -19,6 +19,7 @@ from typing import Protocol
 from velodrome.resources.slots import Slot
 
 LOOK_EVERY_S = 0.2
+"""The longest wait of a manager for an event: shares, hung trials, signals and time limits are looked at as often."""
 
 
 @dataclass(frozen=True, slots=True)

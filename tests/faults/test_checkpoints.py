@@ -120,11 +120,10 @@ def test_controllers_killed_at_random(undisturbed: Any, tmp_path: Path, trials: 
     objective = write_objective(tmp_path, OBJECTIVE, 0.01)
     chance, args = random.Random(trials), ["sweep", str(objective), "--trials", str(trials), *ARGS]
     for _ in range(kills):
-        before = rows(tmp_path, "select count(*) from events where kind = 'checkpointed'")
+        before = num_made(tmp_path)
         process = start(tmp_path, *args)
         args = ["resume", "s"]
-        wait_for(lambda: rows(tmp_path, "select count(*) from events where kind = 'checkpointed'") > before  # noqa: B023
-                 or process.poll() is not None)  # noqa: B023 - called at once
+        wait_for(lambda p=process, before=before: p.poll() is not None or num_made(tmp_path) > before)
         time.sleep(chance.uniform(0.0, 0.15))
         children = workers(process)
         kill9(process)
