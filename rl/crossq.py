@@ -85,6 +85,7 @@ class CrossQ:
         Raises:
             Diverged: If a loss or gradient is no finite number any more.
         """
+        self._set_learning_rates()
         alpha = self.temperature.value
         with torch.no_grad():
             next_action, next_log_prob = self.policy.sample(batch.next_obs, self.generator)
@@ -112,6 +113,12 @@ class CrossQ:
             self._explain(batch, values=q)
         self.temperature.update(log_prob)
         self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
+
+    def _set_learning_rates(self) -> None:
+        """As the settings say for this moment of the run."""
+        left = 1.0 - self.progress if self.config.anneal_lr else 1.0
+        self.critic_step.lr = left * self.config.critic_lr
+        self.policy_step.lr = self.temperature.adam.lr = left * self.config.lr
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""

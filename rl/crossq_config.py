@@ -27,6 +27,8 @@ class CrossQConfig:
                         search=Float(2e-4, 3e-3, log=True))
     critic_lr: float = setting(1e-3, "Adam's learning rate, of the critics.", Float(0.0, 10.0),
                                search=Float(2e-4, 3e-3, log=True))
+    anneal_lr: bool = setting(False, "Lower the learning rates to 0 over the run, in a straight line.", FLAG,
+                              search=FLAG)
     beta1: float = setting(0.5, "Adam's first beta.", Float(0.0, 0.9999))
     gamma: float = setting(0.99, "Discount per step.", Float(0.0, 1.0), search=Choice(0.95, 0.98, 0.99, 0.995, 0.999))
     n_step: int = setting(1, "Steps of real rewards before the critics' estimate.", Int(1, 1_000), search=Choice(1, 3))

@@ -87,6 +87,7 @@ class SAC:
             Diverged: If a loss or gradient is no finite number any more.
         """
         config, policy = self.config, self.policy
+        self._set_learning_rates()
         x, x_next = policy.sight.normalize(batch.obs), policy.sight.normalize(batch.next_obs)
         alpha = self.temperature.value
         # What the critics should say.
@@ -113,6 +114,12 @@ class SAC:
             self._explain(batch, loss=loss)
         self.temperature.update(log_prob)
         self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
+
+    def _set_learning_rates(self) -> None:
+        """As the settings say for this moment of the run."""
+        left = 1.0 - self.progress if self.config.anneal_lr else 1.0
+        self.critic_step.lr = left * self.config.critic_lr
+        self.policy_step.lr = self.temperature.adam.lr = left * self.config.lr
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""

@@ -27,6 +27,8 @@ class SACConfig:
                         search=Float(1e-4, 2e-3, log=True))
     critic_lr: float = setting(1e-3, "Adam's learning rate, of the critics.", Float(0.0, 10.0),
                                search=Float(2e-4, 3e-3, log=True))
+    anneal_lr: bool = setting(False, "Lower the learning rates to 0 over the run, in a straight line.", FLAG,
+                              search=FLAG)
     gamma: float = setting(0.99, "Discount per step.", Float(0.0, 1.0), search=Choice(0.95, 0.98, 0.99, 0.995, 0.999))
     tau: float = setting(0.005, "How much of the critics their targets take over at each step.", Float(0.0, 1.0),
                          search=Choice(0.005, 0.01, 0.02))

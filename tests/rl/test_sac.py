@@ -112,6 +112,21 @@ def test_as_many_updates_as_asked_for(algo: str) -> None:
 
 
 @pytest.mark.parametrize("algo", ALGOS)
+def test_the_learning_rates_fall_if_asked(algo: str) -> None:
+    with make_envs("Pendulum-v1", 4) as envs:
+        given: dict[str, ParamValue] = {**SMALL, "lr": 0.1, "critic_lr": 0.01}
+        for asked, left in ((True, 0.25), (False, 1.0)):
+            run = run_of(algo, envs, {**given, "anneal_lr": asked})
+            while run.steps_done < 100:
+                run._note(run._act(), envs.receive())
+            learner = run.learner
+            learner.progress = 0.75
+            learner.update(run.buffer.sample(16, np.random.default_rng(1), gamma=0.9))
+            rates = [learner.policy_step.lr, learner.temperature.adam.lr, learner.critic_step.lr]
+            assert rates == pytest.approx([left * 0.1, left * 0.1, left * 0.01])
+
+
+@pytest.mark.parametrize("algo", ALGOS)
 def test_what_it_cannot_serve_is_refused(algo: str) -> None:
     with make_envs("CartPole-v1", 2) as envs, pytest.raises(UsageError, match="continuous actions"):
         run_of(algo, envs, SMALL)
@@ -129,7 +144,7 @@ def test_what_is_not_finite_is_named(algo: str) -> None:
 
 
 @pytest.mark.parametrize(("algo", "more"), [
-    ("sac", {"normalize_obs": True, "n_step": 3, "noise_memory": 0.9}), ("crossq", {"renorm_warmup": 20}),
+    ("sac", {"normalize_obs": True, "n_step": 3, "noise_memory": 0.9, "anneal_lr": True}), ("crossq", {"renorm_warmup": 20}),
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(algo: str, more: dict[str, ParamValue]) -> None:
     given = {**SMALL, **OF_ALGO[algo], **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 400}
