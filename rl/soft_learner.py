@@ -1,0 +1,98 @@
+"""What SAC and CrossQ share: a squashed policy, critics and a temperature, an optimiser for each, and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from velodrome.rl.finite import check_finite
+from velodrome.rl.flat import FlatAdam
+from velodrome.rl.replay import Transitions
+from velodrome.rl.squashed_policy import SquashedPolicy
+from velodrome.rl.temperature import Temperature
+from velodrome.seeding import derive
+
+
+class SoftLearner:
+    """The parts of an ``off_policy.OffPolicyLearner`` that are not its ``update``.
+
+    Every set of weights is one row of numbers: one step of the optimiser, one average, one copy.
+
+    Args:
+        config: The settings: of SAC, or of CrossQ.
+        policy: Acts.
+        critics: Each gives ``Q(s, a)``.
+        num_actions: Components of an action.
+        betas: Adam's.
+        seed: Random streams are derived from it.
+        device: Where it learns.
+    """
+
+    figures: tuple[str, ...] = ("critic_loss", "q", "policy_loss", "entropy", "alpha")
+    progress = 0.0
+
+    def __init__(
+        self, config: Any, policy: SquashedPolicy, critics: nn.ModuleList, num_actions: int, *,
+        betas: tuple[float, float], seed: int, device: torch.device,
+    ) -> None:
+        self.config, self.policy, self.critics = config, policy, critics
+        self.seed, self.device = seed, device
+        self.policy_step = FlatAdam(policy, config.lr, config.max_grad_norm, betas=betas)
+        self.critic_step = FlatAdam(critics, config.critic_lr, config.max_grad_norm, betas=betas)
+        self.temperature = Temperature(
+            fixed=config.alpha, start=config.alpha_init, target_entropy=-config.entropy_scale * num_actions,
+            lr=config.lr, device=device, betas=betas,
+        )
+        self.generator = Generator(device).manual_seed(derive(seed, "policy noise"))
+        self.updates_done = 0
+        self._last_figures = [0.0, 0.0, self.temperature.value]
+
+    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+        """Actions to take while training, ``[N, K]``."""
+        return self.policy.explore(x, generator)
+
+    def _set_learning_rates(self) -> None:
+        """As the settings say for this moment of the run."""
+        left = 1.0 - self.progress if self.config.anneal_lr else 1.0
+        self.critic_step.lr = left * self.config.critic_lr
+        self.policy_step.lr = self.temperature.adam.lr = left * self.config.lr
+
+    def _explain(self, batch: Transitions, **results: Tensor) -> None:
+        """Raises Diverged with the first thing that is not finite."""
+        modules = {"policy": self.policy, "critics": self.critics}
+        check_finite(batch.named(), modules, results, where=f"in update {self.updates_done + 1}")
+
+    def soften(self, rollback: int) -> None:
+        """Halves the learning rates for each rollback, and draws otherwise than before."""
+        for step in (self.policy_step, self.critic_step, self.temperature.adam):
+            step.lr_scale = 0.5**rollback
+        self.generator.manual_seed(derive(self.seed, "policy noise", "rollback", rollback))
+
+    def state(self) -> dict[str, Any]:
+        """What ``load`` needs."""
+        return {
+            "policy": self.policy_step.state(), "critics": self.critic_step.state(),
+            "temperature": self.temperature.state(), "generator": self.generator.get_state(),
+            "noise": self.policy.noise.state(), "updates_done": self.updates_done, "figures": self._last_figures,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state, bit for bit on a CPU."""
+        self.policy_step.load(state["policy"])
+        self.critic_step.load(state["critics"])
+        self.temperature.load(state["temperature"])
+        self.generator.set_state(state["generator"])
+        self.policy.noise.load(state["noise"])
+        self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
+
+
+def critic_values(critics: nn.ModuleList, x: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+    """``[M, B]``: what each critic says of observations ``[B, D]`` and actions ``[B, K]``.
+
+    If ``frozen``, gradients flow to the actions alone.
+    """
+    both = torch.cat([x, action], -1)
+    return torch.cat([critic(both, frozen=frozen) for critic in critics], -1).t()
