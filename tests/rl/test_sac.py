@@ -144,7 +144,8 @@ def test_what_is_not_finite_is_named(algo: str) -> None:
 
 
 @pytest.mark.parametrize(("algo", "more"), [
-    ("sac", {"normalize_obs": True, "n_step": 3, "noise_memory": 0.9, "anneal_lr": True}), ("crossq", {"renorm_warmup": 20}),
+    ("sac", {"normalize_obs": True, "n_step": 3, "noise_memory": 0.9, "anneal_lr": True}),
+    ("crossq", {"renorm_warmup": 20}),
 ])
 def test_a_resumed_run_is_bit_for_bit_the_undisturbed_one(algo: str, more: dict[str, ParamValue]) -> None:
     given = {**SMALL, **OF_ALGO[algo], **more, "eval_episodes": 2, "checkpoint_s": 0.0, "buffer_size": 400}
