@@ -155,6 +155,7 @@ def test_a_view_whose_name_needs_quotes_is_shown_with_them(writer, reader, study
     ("select * from trails", r"no such table: trails.*\n.*\n.*trials.*\n.*Did you mean 'trials'"),
     ("select valeu from trials", r"no such column: valeu.*\n.*\n.*value.*\n.*Did you mean 'value'"),
     ("select t.staet from trials t", "Did you mean 'state'"),
+    ("select study from trials", r"allowed: (?!.*\bgoal\b).*\bstate\b.*\n.*study is a column of .*leaderboard"),
     ("selekt 1", "syntax error"),
     ("update sqlite_master set sql = ''", "may not be modified"),
     ("select nosuch(1)", "no such function"),

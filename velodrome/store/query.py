@@ -115,11 +115,17 @@ def _help(message: str, conn: sqlite3.Connection, sql: str) -> dict[str, str]:
         if not missing:
             return {"hint": "the tables and views are described in docs/store.md; or: velo query \"pragma table_list\""}
         if missing[1] == "column":
-            options = sorted({name for table in options for (name,) in conn.execute(_COLUMNS, (table,))})
+            columns = {table: [name for (name,) in conn.execute(_COLUMNS, (table,))] for table in options}
     except (sqlite3.Error, StoreError):
         return {}
     wanted = missing[2].rpartition(".")[2].strip('"')
-    return {"allowed": ", ".join(options), "hint": nearest(wanted, options)}
+    if missing[1] == "table":
+        return {"allowed": ", ".join(options), "hint": nearest(wanted, options)}
+    asked = [table for table in options if re.search(rf"(?<!\w){re.escape(table)}(?!\w)", sql)] or options
+    there = sorted({name for table in asked for name in columns[table]})
+    elsewhere = [table for table in options if wanted in columns[table]]
+    hint = f"{wanted} is a column of {', '.join(elsewhere[:3])}" if elsewhere else nearest(wanted, there)
+    return {"allowed": ", ".join(there), "hint": hint}
 
 
 def _stands_bare(name: str, sql: str) -> bool:
