@@ -31,8 +31,8 @@ GOAL = "maximize return"
 ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig, "crossq": CrossQConfig}
 """Each algorithm's config."""
 
-_LEARNING = {"ppo": "on_policy:OnPolicy", "dqn": "dqn:learning", "sac": "sac:learning", "crossq": "crossq:learning"}
-"""What makes each algorithm's ``Learning``, in this folder."""
+_MODULES = {"ppo": "on_policy", "dqn": "dqn", "sac": "sac", "crossq": "crossq"}
+"""Where in this folder each algorithm's ``learning`` and ``make_policy`` are."""
 
 _LEARNS_MEANWHILE = ("dqn", "sac", "crossq")
 """What learns from a replay buffer does so while the environments step."""
@@ -145,10 +145,15 @@ def learns_meanwhile(algo: str) -> bool:
     return algo in _LEARNS_MEANWHILE
 
 
-def learning_class(algo: str) -> Callable[..., Any]:
+def learning_of(algo: str) -> Callable[..., Any]:
     """What makes the algorithm's ``Learning`` (``training``)."""
-    module, _, name = _LEARNING[algo].partition(":")
-    made: Callable[..., Any] = getattr(import_module(f"velodrome.rl.{module}"), name)
+    made: Callable[..., Any] = import_module(f"velodrome.rl.{_MODULES[algo]}").learning
+    return made
+
+
+def policy_of(algo: str) -> Callable[..., Any]:
+    """What makes the algorithm's policy (``agent.Agent``), of a config and the layouts of observations and actions."""
+    made: Callable[..., Any] = import_module(f"velodrome.rl.{_MODULES[algo]}").make_policy
     return made
 
 

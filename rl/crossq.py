@@ -7,11 +7,11 @@ statistics normalises both. The calling loop is ``off_policy``'s.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.crossq_config import CrossQConfig
 from velodrome.rl.devices import learning_device
@@ -43,17 +43,14 @@ class CrossQ(SoftLearner):
     """
 
     def __init__(self, envs: EnvBatch, config: CrossQConfig, *, seed: int, device: str = "cpu") -> None:
-        num_obs = check_vectors(envs.obs_layout.shape, "crossq")
-        num_actions = check_actions(envs.action_layout, "crossq")
         where = learning_device(config.device, device, config.threads, is_image=False)
-        how: dict[str, Any] = {
-            "warmup": config.renorm_warmup, "generator": Generator().manual_seed(derive(seed, "weights")),
-        }
-        sight = Sight(envs.obs_layout.shape, is_image=False, normalize=False)
-        body = RenormMlp([num_obs, *[config.width] * config.depth, 2 * num_actions], **how)
-        policy = SquashedPolicy(body, sight, envs.action_layout, config.noise_memory).to(where).eval()
+        weights = Generator().manual_seed(derive(seed, "weights"))
+        policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
+        num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)
         sizes = [num_obs + num_actions, *[config.critic_width] * config.depth, 1]
-        critics = nn.ModuleList(RenormMlp(sizes, **how) for _ in range(config.num_critics)).to(where).eval()
+        critics = nn.ModuleList(
+            RenormMlp(sizes, warmup=config.renorm_warmup, generator=weights) for _ in range(config.num_critics)
+        ).to(where).eval()
         super().__init__(config, policy, critics, num_actions, betas=(config.beta1, 0.999), seed=seed, device=where)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
@@ -93,3 +90,17 @@ class CrossQ(SoftLearner):
             self._explain(batch, values=q)
         self.temperature.update(log_prob)
         self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
+
+
+def make_policy(
+    config: CrossQConfig, obs: ObsLayout, action: ActionLayout, generator: Generator | None = None
+) -> SquashedPolicy:
+    """A policy that has learnt nothing, in ``eval()`` mode; the generator draws its weights.
+
+    Raises:
+        UsageError: If observations are images, or actions not continuous and bounded.
+    """
+    sizes = [check_vectors(obs.shape, "crossq"), *[config.width] * config.depth, 2 * check_actions(action, "crossq")]
+    body = RenormMlp(sizes, warmup=config.renorm_warmup, generator=generator)
+    sight = Sight(obs.shape, is_image=False, normalize=False)
+    return SquashedPolicy(body, sight, action, config.noise_memory).eval()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import UsageError
 from velodrome.rl import td_losses
@@ -58,21 +59,11 @@ class DQN:
 
     def __init__(self, envs: EnvBatch, config: DQNConfig, *, seed: int, device: str = "cpu") -> None:
         self.config, self.seed = config, seed
-        check_discrete(envs.action_layout.kind, "dqn")
-        spec = PolicySpec(
-            envs.obs_layout.shape, envs.obs_layout.dtype, envs.action_layout, network=config.network,
-            width=config.width, depth=config.depth, activation=config.activation, normalize_obs=config.normalize_obs,
-        )
-        self.device = learning_device(config.device, device, config.threads, is_image=spec.is_image)
-        kind = config.distributional
-        network = q_network(
-            spec, num_atoms=1 if kind == "none" else config.num_atoms, dueling=config.dueling, noisy=config.noisy,
-            generator=Generator().manual_seed(derive(seed, "weights")),
-        )
-        self.policy = QPolicy(
-            spec, network, atoms=_atoms(config) if kind == "categorical" else None, is_quantile=kind == "quantile",
-            epsilon=0.0 if config.noisy else config.eps_end,
-        ).to(self.device)
+        is_image = _policy_spec(config, envs.obs_layout, envs.action_layout).is_image
+        self.device = learning_device(config.device, device, config.threads, is_image=is_image)
+        weights = Generator().manual_seed(derive(seed, "weights"))
+        self.policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(self.device)
+        network = self.policy.network
         if network.trunk is not None:
             network.trunk.precision = choose_precision(config.precision, network.trunk, self.device)
             print(f"learns in {network.trunk.precision}")
@@ -191,6 +182,33 @@ class DQN:
         for trunk in (self.policy.network.trunk, self.target.trunk):
             if trunk is not None:
                 trunk.precision = state["precision"]  # a new choice might be another
+
+
+def make_policy(
+    config: DQNConfig, obs: ObsLayout, action: ActionLayout, generator: Generator | None = None
+) -> QPolicy:
+    """A policy that has learnt nothing; the generator draws its weights.
+
+    Raises:
+        UsageError: If the actions are not discrete, or ``v_min`` is not below ``v_max``.
+    """
+    spec, kind = _policy_spec(config, obs, action), config.distributional
+    network = q_network(
+        spec, num_atoms=1 if kind == "none" else config.num_atoms, dueling=config.dueling, noisy=config.noisy,
+        generator=generator,
+    )
+    return QPolicy(
+        spec, network, atoms=_atoms(config) if kind == "categorical" else None, is_quantile=kind == "quantile",
+        epsilon=0.0 if config.noisy else config.eps_end,
+    )
+
+
+def _policy_spec(config: DQNConfig, obs: ObsLayout, action: ActionLayout) -> PolicySpec:
+    check_discrete(action.kind, "dqn")
+    return PolicySpec(
+        obs.shape, obs.dtype, action, network=config.network, width=config.width, depth=config.depth,
+        activation=config.activation, normalize_obs=config.normalize_obs,
+    )
 
 
 def _atoms(config: DQNConfig) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import os
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from velodrome.envs.simulators.catalogue import simulator_name
 from velodrome.envs.wrappers import parse_wrappers
 from velodrome.errors import UsageError
 from velodrome.rl.agent import restore
-from velodrome.rl.algorithms import env_settings, learning_class, read_params
+from velodrome.rl.algorithms import env_settings, policy_of, read_params
 from velodrome.rl.settings import about
 from velodrome.seeding import derive
 
@@ -40,20 +39,24 @@ class LoadedAgent:
             obs, reward, terminated, truncated, info = env.step(agent.act(obs))
 
     Attributes:
-        env: The environment it was trained in, as it was named then.
+        params: The parameters of the run that trained it.
+        env: The environment it was trained in, as it was named then, or that it is to act in.
         wrappers: Names of the wrappers that the environment had.
         weights: Which ones these are: ``"best"`` or ``"last"``.
         policy: The network (``rl.agent.Agent``), to look at.
+        obs_layout: How an observation becomes a row of numbers.
+        action_layout: What an action is.
         is_deterministic: Whether it takes the most likely actions; it draws them otherwise.
+        may_run_code: Whether ``make_env`` may import the module or file that ``env`` names.
     """
 
     def __init__(
-        self, policy: Any, obs: ObsLayout, action: ActionLayout, *, env: str, wrappers: tuple[str, ...], weights: str,
-        deterministic: bool, seed: int,
+        self, policy: Any, obs: ObsLayout, action: ActionLayout, *, params: Mapping[str, Any], env: str,
+        wrappers: tuple[str, ...], weights: str, deterministic: bool, seed: int, may_run_code: bool,
     ) -> None:
         self.policy, self.env, self.wrappers, self.weights = policy.eval(), env, wrappers, weights
-        self.is_deterministic = deterministic
-        self._obs, self._action = obs, action
+        self.params, self.is_deterministic, self.may_run_code = params, deterministic, may_run_code
+        self.obs_layout, self.action_layout = obs, action
         self._rows = np.zeros((1, *obs.shape), obs.dtype)
         self._row = row_views(self._rows)[0]
         self._seed = seed
@@ -77,13 +80,23 @@ class LoadedAgent:
             EnvError: If the observation is not of the environment's space, or the mask of another size.
         """
         try:
-            self._obs.write(obs, self._row)
+            self.obs_layout.write(obs, self._row)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EnvError("An observation does not fit the space that the agent was trained in",
-                           given=f"{obs!r:.200}", allowed=f"shape {self._obs.shape}") from error
+                           given=f"{obs!r:.200}", allowed=f"shape {self.obs_layout.shape}") from error
         allowed = None if mask is None else self._mask(mask)
         actions = self._player.act(self._rows, allowed, None if self.is_deterministic else self._drawing)
-        return self._action.to_env(self._action.to_batch(actions, 1, clip=True)[0])
+        return self.action_layout.to_env(self.action_layout.to_batch(actions, 1, clip=True)[0])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the agent to a file, ``NAME.safetensors``, which ``velo.load_agent`` and ``velo play`` take anywhere.
+
+        Raises:
+            UsageError: If the file's name ends otherwise, or it can't be written.
+        """
+        from velodrome.rl.agent_file import save_agent
+
+        save_agent(self, path)
 
     def make_env(self, render_mode: str | None = None) -> Any:
         """A Gymnasium environment as the agent was trained in, its wrappers included.
@@ -92,8 +105,11 @@ class LoadedAgent:
             render_mode: ``"rgb_array"`` for one whose ``render`` gives frames.
 
         Raises:
-            EnvError: If it can't be made, or not with this render mode.
+            EnvError: If it can't be made, or not with this render mode, or if a file from elsewhere names code for it.
         """
+        if not self.may_run_code and (":" in self.env or ".py" in self.env):
+            raise EnvError("The agent's file names code to make its environment with", given=self.env,
+                           allowed="an environment that you name", hint="velo.load_agent(FILE, env=...), --env ID")
         target, kwargs = resolve(self.env), dict[str, Any]()
         if isinstance(target, str):
             spec = find_spec(target)
@@ -118,9 +134,9 @@ class LoadedAgent:
     def _mask(self, mask: Any) -> Any:
         parts = mask if isinstance(mask, tuple | list) and np.ndim(mask[0]) else [mask]
         flat = np.concatenate([np.asarray(part).reshape(-1) for part in parts]).astype(np.bool_)
-        if flat.size != sum(self._action.sizes):
+        if flat.size != sum(self.action_layout.sizes):
             raise EnvError("The action_mask has the wrong size", given=str(flat.size),
-                           allowed=f"{sum(self._action.sizes)}, one for each choice of the action space")
+                           allowed=f"{sum(self.action_layout.sizes)}, one for each choice of the action space")
         return flat[None]
 
 
@@ -143,29 +159,38 @@ def load_agent(
     """
     if weights not in WEIGHTS:
         raise UsageError("There are no such weights", given=repr(weights), allowed=", ".join(WEIGHTS))
-    run, config = read_params(params)
-    env, wrappers = str(params["env"]), env_settings(str(params["env"]), run)["wrappers"]
+    run, _ = read_params(params)
+    env = str(params["env"])
+    best = state["best"] if weights == "best" else None
+    wrappers = env_settings(env, run)["wrappers"]
+    with make_envs(env, 1, mode="sync", wrappers=wrappers) as envs:
+        obs, action = envs.obs_layout, envs.action_layout
+    return restored(
+        params, (best or state)["policy"], obs, action, env=env, wrappers=wrappers,
+        weights="last" if best is None else "best", deterministic=deterministic, seed=seed, may_run_code=True,
+    )
+
+
+def restored(
+    params: Mapping[str, Any], saved: Mapping[str, Any], obs: ObsLayout, action: ActionLayout, **how: Any
+) -> LoadedAgent:
+    """The agent whose policy was kept (``agent.snapshot``); ``how`` is what else ``LoadedAgent`` is made of.
+
+    Raises:
+        UsageError: If the weights don't fit the layouts.
+    """
+    _, config = read_params(params)
     plain = {"device": "cpu", "precision": "float32"}  # one row at a time: nothing else would be quicker
     config = replace(config, **{name: value for name, value in plain.items() if name in about(type(config))})
-    best = state["best"] if weights == "best" else None
-    num_threads = torch.get_num_threads()
-    with make_envs(env, 1, mode="sync", wrappers=wrappers) as envs:
-        try:
-            with redirect_stdout(io.StringIO()):  # what a run says of itself as it begins
-                learning = learning_class(str(params["algo"]))(envs, config, steps=1, seed=0)
-        finally:
-            torch.set_num_threads(num_threads)  # the program that plays is its user's own
-        try:
-            restore(learning.policy, (best or state)["policy"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise UsageError(
-                "The weights can't be loaded", given=f"{error!r:.200}",
-                allowed="those of a policy for the environment as it is now",
-            ) from error
-        return LoadedAgent(
-            learning.policy, envs.obs_layout, envs.action_layout, env=env, wrappers=wrappers,
-            weights="last" if best is None else "best", deterministic=deterministic, seed=seed,
-        )
+    policy = policy_of(str(params["algo"]))(config, obs, action)
+    try:
+        restore(policy, saved)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UsageError(
+            "The weights can't be loaded", given=f"{error!r:.200}",
+            allowed="those of a policy for the environment as it is now",
+        ) from error
+    return LoadedAgent(policy, obs, action, params=params, **how)
 
 
 def _no_picture(env: str, render_mode: str, *, allowed: str = "", hint: str = "") -> EnvError:

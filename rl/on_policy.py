@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.actor import Actor
 from velodrome.rl.devices import learning_device
@@ -36,11 +37,7 @@ class OnPolicy:
 
     def __init__(self, envs: EnvBatch, config: PPOConfig, *, steps: int, seed: int, device: str = "cpu") -> None:
         self.config = config
-        spec = PolicySpec(
-            envs.obs_layout.shape, envs.obs_layout.dtype, envs.action_layout, config.network, config.width,
-            config.depth, config.activation, config.log_std_init, config.normalize_obs, config.memory,
-            config.memory_units,
-        )
+        spec = _policy_spec(config, envs.obs_layout, envs.action_layout)
         num_threads = config.threads or torch.get_num_threads()
         own_threads = config.threads if spec.is_image else 1  # those of torch's own operations
         self.device = learning_device(config.device, device, own_threads, is_image=spec.is_image)
@@ -99,3 +96,21 @@ class OnPolicy:
         if isinstance(self.policy.trunk, ImageTrunk):
             self.policy.trunk.precision = state["precision"]  # a new choice might be another
         self.actor.load(state["actor"])
+
+
+learning = OnPolicy
+"""A run of PPO."""
+
+
+def make_policy(
+    config: PPOConfig, obs: ObsLayout, action: ActionLayout, generator: torch.Generator | None = None
+) -> Policy:
+    """A policy that has learnt nothing; the generator draws its weights."""
+    return Policy(_policy_spec(config, obs, action), generator)
+
+
+def _policy_spec(config: PPOConfig, obs: ObsLayout, action: ActionLayout) -> PolicySpec:
+    return PolicySpec(
+        obs.shape, obs.dtype, action, config.network, config.width, config.depth, config.activation,
+        config.log_std_init, config.normalize_obs, config.memory, config.memory_units,
+    )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.dense import Mlp
 from velodrome.rl.devices import learning_device
@@ -43,17 +44,13 @@ class SAC(SoftLearner):
     """
 
     def __init__(self, envs: EnvBatch, config: SACConfig, *, seed: int, device: str = "cpu") -> None:
-        num_obs = check_vectors(envs.obs_layout.shape, "sac")
-        num_actions = check_actions(envs.action_layout, "sac")
         where = learning_device(config.device, device, config.threads, is_image=False)
         weights = Generator().manual_seed(derive(seed, "weights"))
-        how: dict[str, Any] = {"activation": config.activation, "generator": weights}
-        hidden = [config.width] * config.depth
-        sight = Sight(envs.obs_layout.shape, is_image=False, normalize=config.normalize_obs)
-        body = Mlp([num_obs, *hidden, 2 * num_actions], gain=0.01, **how)
-        policy = SquashedPolicy(body, sight, envs.action_layout, config.noise_memory).to(where)
+        policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
+        num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)
+        sizes = [num_obs + num_actions, *[config.width] * config.depth, 1]
         critics = nn.ModuleList(
-            Mlp([num_obs + num_actions, *hidden, 1], **how) for _ in range(config.num_critics)
+            Mlp(sizes, activation=config.activation, generator=weights) for _ in range(config.num_critics)
         ).to(where)
         self.targets = copy.deepcopy(critics).requires_grad_(False)
         self.target_weights = FlatAdam(self.targets, 0.0).weights
@@ -106,3 +103,17 @@ class SAC(SoftLearner):
         super().load(state)
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
+
+
+def make_policy(
+    config: SACConfig, obs: ObsLayout, action: ActionLayout, generator: Generator | None = None
+) -> SquashedPolicy:
+    """A policy that has learnt nothing; the generator draws its weights.
+
+    Raises:
+        UsageError: If observations are images, or actions not continuous and bounded.
+    """
+    sizes = [check_vectors(obs.shape, "sac"), *[config.width] * config.depth, 2 * check_actions(action, "sac")]
+    body = Mlp(sizes, gain=0.01, activation=config.activation, generator=generator)
+    sight = Sight(obs.shape, is_image=False, normalize=config.normalize_obs)
+    return SquashedPolicy(body, sight, action, config.noise_memory)

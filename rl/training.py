@@ -16,7 +16,7 @@ from velodrome.envs.adapter import make_envs
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import Diverged, Pruned
 from velodrome.rl.agent import restore, snapshot
-from velodrome.rl.algorithms import RunConfig, env_settings, learning_class, learns_meanwhile, read_params
+from velodrome.rl.algorithms import RunConfig, env_settings, learning_of, learns_meanwhile, read_params
 from velodrome.rl.choices import choices
 from velodrome.rl.evaluate import MAX_ENVS, evaluate
 
@@ -96,7 +96,7 @@ def train(trial: TrialLike) -> dict[str, float]:
     with ExitStack() as stack:
         how = env_settings(env, run)
         envs = stack.enter_context(make_envs(env, config.num_envs, learns_meanwhile=learns_meanwhile(algo), **how))
-        learning = learning_class(algo)(envs, config, steps=steps, seed=trial.seed, device=trial.device)
+        learning = learning_of(algo)(envs, config, steps=steps, seed=trial.seed, device=trial.device)
         arena = stack.enter_context(make_envs(env, min(run.eval_episodes, MAX_ENVS), **how))
         for action, reason in choices(config, run.mode, learning.policy, envs.source):
             trial.note(action, reason, by=algo)

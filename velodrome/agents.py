@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from velodrome.api import load_study
 from velodrome.errors import NotFoundError, UsageError
+from velodrome.new_study import known_env
 from velodrome.results import TrialResult
 from velodrome.rl.algorithms import OBJECTIVE
 from velodrome.study import Study
@@ -18,31 +19,49 @@ if TYPE_CHECKING:
     from velodrome.rl.play import Played
 
 
+AGENT_SUFFIX = ".safetensors"
+"""What ends so is an agent's file (``velo export``), everything else a study's name."""
+
+
 def load_agent(
-    study: Study | str,
+    study: Study | str | os.PathLike[str],
     trial: int | None = None,
     *,
     weights: str = "best",
     deterministic: bool = True,
     seed: int = 0,
     store: str | os.PathLike[str] | None = None,
+    env: str | None = None,
 ) -> LoadedAgent:
     """The agent that a training run made, to act in an environment of yours: ``action = agent.act(obs)``.
 
+    ``agent.save("NAME.safetensors")`` writes it to a file, from which it can be loaded anywhere.
+
     Args:
-        study: The study, or its name.
+        study: The study, or its name; or an agent's file, ``NAME.safetensors``.
         trial: The trial's number; by default the best one.
         weights: ``best``, those with the highest return on the way (where there are none yet, the last), or ``last``.
         deterministic: Whether it takes the most likely actions; otherwise it draws them.
         seed: Of the drawn ones.
         store: The results store, where the study is given by its name.
+        env: Of an agent from a file: where it plays, by default where it was trained. One whose name has code in it
+            (``module:Name-v0``, ``FILE.py:Class``) is only made if it is given here.
 
     Raises:
-        NotFoundError: If there is no such study or trial, or no checkpoint of it.
-        UsageError: If the study trains no agents, or the weights don't fit the environment as it is now.
+        NotFoundError: If there is no such study, trial or file, or no checkpoint of it.
+        UsageError: If the study trains no agents, the weights don't fit the environment as it is now, or the file holds
+            no agent.
     """
-    from velodrome.rl import loading
+    from velodrome.rl import agent_file, loading
 
+    if isinstance(study, os.PathLike) or (isinstance(study, str) and study.endswith(AGENT_SUFFIX)):
+        if trial is not None or weights != "best":
+            raise UsageError("An agent's file holds one agent", given=f"trial={trial}, weights={weights!r}",
+                             allowed="neither", hint="choose when you write it: velo export STUDY TRIAL --weights last")
+        where = known_env(env) if env is not None else None
+        return agent_file.load_agent_file(study, env=where, deterministic=deterministic, seed=seed)
+    if env is not None:
+        raise UsageError("A study's agent plays where it was trained", given=f"env={env!r}", allowed="with a file only")
     found = load_study(study, store=store) if isinstance(study, str) else study
     chosen = trained_trial(found, trial)
     try:
@@ -55,7 +74,7 @@ def load_agent(
 
 
 def play(
-    study: Study | str,
+    study: Study | str | os.PathLike[str],
     trial: int | None = None,
     *,
     episodes: int = 1,
@@ -67,11 +86,12 @@ def play(
     frames: bool = False,
     max_frames: int = 1000,
     store: str | os.PathLike[str] | None = None,
+    env: str | None = None,
 ) -> Played:
     """Plays episodes with a trained agent; the result has their ``returns``, ``lengths`` and ``frames``.
 
     Args:
-        study: The study, or its name.
+        study: The study, its name, or an agent's file.
         trial: The trial's number; by default the best one.
         episodes: How many.
         seed: Of the environment and of drawn actions; the same seed gives the same episodes.
@@ -82,6 +102,7 @@ def play(
         frames: Whether to return what was seen, ``[H, W, 3]`` uint8 each.
         max_frames: So many frames at most, in the video and returned.
         store: The results store, where the study is given by its name.
+        env: As for ``load_agent``.
 
     Raises:
         NotFoundError, UsageError: As for ``load_agent``; for an environment that can't be drawn, and a video that can't
@@ -89,7 +110,8 @@ def play(
     """
     from velodrome.rl import play as playing
 
-    agent = load_agent(study, trial, weights=weights, deterministic=deterministic, seed=seed, store=store)
+    agent = load_agent(study, trial, weights=weights, deterministic=deterministic, seed=seed, store=store,
+                       env=env)
     return playing.play(
         agent, episodes=episodes, seed=seed, video=video, fps=fps, keep_frames=frames, max_frames=max_frames,
     )

@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": "Run a new study: search the hyperparameters of an objective.",
     "train": "Train an agent by reinforcement learning.",
     "play": "Watch a trained agent: play episodes, write a video.",
+    "export": "Write a trained agent to a file, to take it elsewhere.",
     "resume": "Go on with a study that was stopped, killed or finished.",
     "stop": "Stop a running study in order; nothing is lost.",
     "ls": "List the studies in the store, the newest first.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,36 +24,45 @@ from velodrome.cli.output import note, number, out_json, out_table, prints_to_st
               help="Its frames a second.  [default: what the environment says]")
 @click.option("--max-frames", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
               help="Of the video; playing goes on without.")
+@click.option("--env", metavar="ID", help="For an agent from a file: where it plays.  [default: where it was trained]")
 @store_option
 @json_option
 def play(
     study: str, trial: str | None, episodes: int, seed: int, stochastic: bool, weights: str, video: Path | None,
-    fps: float | None, max_frames: int, store: Path, as_json: bool,
+    fps: float | None, max_frames: int, env: str | None, store: Path, as_json: bool,
 ) -> None:
     """Watch a trained agent: play episodes, write a video.
 
     TRIAL is the best one if it is not given. The agent comes from the trial's last checkpoint, also while it trains.
+    STUDY may be an agent's file as well, NAME.safetensors (velo export).
     """
     from velodrome import agents, api
     from velodrome.rl import play as playing
 
-    name, wanted = split_target(study, trial)
-    found = api.load_study(name, store=store)
-    chosen = agents.trained_trial(found, wanted)
+    if study.endswith(agents.AGENT_SUFFIX):
+        name, (_, wanted) = study, split_target(Path(study).name, trial)
+        source: Any = study
+    else:
+        name, wanted = split_target(study, trial)
+        source = api.load_study(name, store=store)
+        wanted = agents.trained_trial(source, wanted).number
     with prints_to_stderr():
-        agent = agents.load_agent(found, chosen.number, weights=weights, deterministic=not stochastic, seed=seed)
+        agent = agents.load_agent(
+            source, wanted, weights=weights, deterministic=not stochastic, seed=seed, env=env
+        )
         played = playing.play(agent, episodes=episodes, seed=seed, video=video, fps=fps, max_frames=max_frames)
     rows = list(zip(played.returns.tolist(), played.lengths.tolist(), strict=True))
     if as_json:
         out_json({
-            "study": name, "trial": chosen.number, "env": agent.env, "weights": agent.weights,
+            "study": name, "trial": wanted, "env": agent.env, "weights": agent.weights,
             "mean_return": float(played.returns.mean()), "std_return": float(played.returns.std()),
             "episodes": [{"return": score, "length": length} for score, length in rows],
             "video": None if video is None else str(video), "frames": played.num_frames,
         })
     else:
         out_table(("episode", "return", "length"), [(i, *row) for i, row in enumerate(rows)])
-    note(f"{name}/{chosen.number}, {agent.weights} weights: mean return {number(float(played.returns.mean()))}")
+    who = name if wanted is None else f"{name}/{wanted}"
+    note(f"{who}, {agent.weights} weights: mean return {number(float(played.returns.mean()))}")
     if video is not None:
         left_out = f"; {played.num_left_out} more were left out (--max-frames)" if played.num_left_out else ""
         note(f"{video}: {played.num_frames} frames{left_out}")
