@@ -54,9 +54,18 @@ SEARCHES = {
     "mountaincar": Search("ppo", "MountainCar-v0", 120_000, 32, (
         "num_envs=16|32", "num_steps=16|32|64", "epochs=8|16", "minibatches=4|8", "lr=1e-3..6e-3:log",
         "gamma=0.99|0.995", "gae_lambda=0.95|0.98", "entropy_coef=3e-3..0.1:log")),
-    "mountaincar-continuous": Search("sac", "MountainCarContinuous-v0", 50_000, 16, (
-        "num_envs=2|4", "lr=5e-4..2e-3:log", "gamma=0.99|0.995|0.999", "tau=0.005|0.01|0.02",
+    "mountaincar-continuous": Search("sac", "MountainCarContinuous-v0", 50_000, 14, (
+        "lr=1e-3..4e-3:log", "critic_lr=1e-3..4e-3:log", "gamma=0.99|0.995", "tau=0.01|0.02|0.05", "n_step=1|3|5",
         "noise_memory=0.9|0.95|0.98")),
+    "mountaincar-dqn": Search("dqn", "MountainCar-v0", 120_000, 12, (
+        "batch_size=64|128", "width=128|256", "lr=5e-4..2e-3:log", "updates_per_step=0.25|0.5",
+        "target_every=100|250|500", "n_step=3|5|10", "random_steps=10|20|40")),
+    "acrobot-dqn": Search("dqn", "Acrobot-v1", 100_000, 12, (
+        "batch_size=64|128", "width=128|256", "lr=3e-4..2e-3:log", "updates_per_step=0.5|1.0",
+        "target_every=100|250|500", "n_step=1|3|5", "random_steps=1|4", "eps_end=0.02|0.1")),
+    "pendulum": Search("sac", "Pendulum-v1", 20_000, 16, (
+        "width=64|128", "lr=5e-4..3e-3:log", "critic_lr=5e-4..3e-3:log", "gamma=0.95|0.98|0.99", "tau=0.005|0.01|0.02",
+        "n_step=1|3")),
     "pendulum-memory": Search("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, 20, (
         "num_envs=16|32", "num_steps=64|128", "epochs=10|15|20", "minibatches=2|4|8", "lr=1e-3..6e-3:log",
         "gae_lambda=0.9|0.95", "gamma=0.9|0.95")),

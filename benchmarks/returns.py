@@ -37,6 +37,7 @@ RUNS = {
     "acrobot-dqn": Run("dqn", "Acrobot-v1", 100_000, -76.6, "DQN at 100,000"),
     "mountaincar": Run("ppo", "MountainCar-v0", 120_000, -101, "DQN at 120,000"),
     "mountaincar-1m": Run("ppo", "MountainCar-v0", 1_000_000, -110, "PPO at 1,000,000"),
+    "mountaincar-dqn": Run("dqn", "MountainCar-v0", 120_000, -101, "DQN at 120,000"),
     "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 50_000, 94.7, "SAC at 50,000"),
     "pendulum": Run("sac", "Pendulum-v1", 20_000, -157, "SAC at 20,000"),
     "pendulum-crossq": Run("crossq", "Pendulum-v1", 10_000, -157, "SAC at 20,000"),
