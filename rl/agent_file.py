@@ -19,9 +19,9 @@ from torch import Tensor
 from velodrome.envs.layout_json import action_from_json, action_to_json, obs_from_json, obs_to_json
 from velodrome.errors import NotFoundError, UsageError, VeloError
 from velodrome.rl.agent import snapshot
+from velodrome.rl.algorithms import AGENT_SUFFIX
 from velodrome.rl.loading import LoadedAgent, restored
 
-SUFFIX = ".safetensors"
 _ENTRY = "velodrome_agent"
 _VERSION = 1
 
@@ -35,8 +35,8 @@ def save_agent(agent: LoadedAgent, path: str | os.PathLike[str]) -> Path:
     from safetensors.torch import save
 
     path = Path(path)
-    if path.suffix != SUFFIX:
-        raise UsageError("An agent's file has another ending", given=str(path), allowed=f"NAME{SUFFIX}")
+    if path.suffix != AGENT_SUFFIX:
+        raise UsageError("An agent's file has another ending", given=str(path), allowed=f"NAME{AGENT_SUFFIX}")
     kept = snapshot(agent.policy)
     about = {
         "version": _VERSION, "params": dict(agent.params), "wrappers": agent.wrappers, "weights": agent.weights,

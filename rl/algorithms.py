@@ -27,6 +27,8 @@ from velodrome.types import ParamValue
 OBJECTIVE = "velodrome.rl.training:train"
 """The objective of every training run."""
 GOAL = "maximize return"
+AGENT_SUFFIX = ".safetensors"
+"""What ends so is an agent's file (``agent_file``), everything else a study's name."""
 
 ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig, "crossq": CrossQConfig}
 """Each algorithm's config."""

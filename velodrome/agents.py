@@ -10,17 +10,13 @@ from velodrome.api import load_study
 from velodrome.errors import NotFoundError, UsageError
 from velodrome.new_study import known_env
 from velodrome.results import TrialResult
-from velodrome.rl.algorithms import OBJECTIVE
+from velodrome.rl.algorithms import AGENT_SUFFIX, OBJECTIVE
 from velodrome.study import Study
 from velodrome.types import TrialState
 
 if TYPE_CHECKING:
     from velodrome.rl.loading import LoadedAgent
     from velodrome.rl.play import Played
-
-
-AGENT_SUFFIX = ".safetensors"
-"""What ends so is an agent's file (``velo export``), everything else a study's name."""
 
 
 def load_agent(

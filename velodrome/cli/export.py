@@ -25,11 +25,12 @@ def export(study: str, trial: str | None, path: Path | None, weights: str, store
     velo.load_agent("FILE") take it, without store or environment. Nothing in it is code.
     """
     from velodrome import agents, api
+    from velodrome.rl.algorithms import AGENT_SUFFIX
 
     name, wanted = split_target(study, trial)
     found = api.load_study(name, store=store)
     chosen = agents.trained_trial(found, wanted)
-    path = path or Path(f"{name}{agents.AGENT_SUFFIX}")
+    path = path or Path(f"{name}{AGENT_SUFFIX}")
     with prints_to_stderr():
         agent = agents.load_agent(found, chosen.number, weights=weights)
         agent.save(path)

@@ -38,8 +38,9 @@ def play(
     """
     from velodrome import agents, api
     from velodrome.rl import play as playing
+    from velodrome.rl.algorithms import AGENT_SUFFIX
 
-    if study.endswith(agents.AGENT_SUFFIX):
+    if study.endswith(AGENT_SUFFIX):
         name, (_, wanted) = study, split_target(Path(study).name, trial)
         source: Any = study
     else:
