@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.layout_json import action_from_json, action_to_json, obs_from_json, obs_to_json
 from velodrome.errors import NotFoundError, UsageError, VeloError
 from velodrome.rl.agent import snapshot
-from velodrome.rl.algorithms import AGENT_SUFFIX
+from velodrome.rl.algorithms import AGENT_SUFFIX, policy_of, read_params
 from velodrome.rl.loading import LoadedAgent, restored
 
 _ENTRY = "velodrome_agent"
@@ -31,6 +32,7 @@ def save_agent(agent: LoadedAgent, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         UsageError: If the path has another ending than ``.safetensors``, or can't be written.
+        EnvError: If a Dict of observations has keys that JSON has not.
     """
     from safetensors.torch import save
 
@@ -79,9 +81,10 @@ def load_agent_file(
         parts = {name: {key.removeprefix(name): part for key, part in tensors.items() if key.startswith(name)}
                  for name in ("policy.", "sight.")}
         bounds = (tensors[f"action.{name}"].numpy() for name in ("low", "high"))
+        obs, action = obs_from_json(about["obs"]), action_from_json(about["action"], *bounds)
+        _check_sizes(about["params"], parts["policy."], obs, action)
         return restored(
-            about["params"], {"modules": parts["policy."], "sight": _arrays(parts["sight."])},
-            obs_from_json(about["obs"]), action_from_json(about["action"], *bounds),
+            about["params"], {"modules": parts["policy."], "sight": _arrays(parts["sight."])}, obs, action,
             env=env or str(about["params"]["env"]), wrappers=tuple(map(str, about["wrappers"])),
             weights=str(about["weights"]), deterministic=deterministic, seed=seed, may_run_code=env is not None,
         )
@@ -90,6 +93,22 @@ def load_agent_file(
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UsageError("The file holds no whole agent", given=f"{path}: {error!r:.200}",
                          allowed="a file that velo export made") from error
+
+
+def _check_sizes(
+    params: Mapping[str, Any], weights: Mapping[str, Tensor], obs: ObsLayout, action: ActionLayout
+) -> None:
+    """Raises UsageError unless the settings ask for just these weights; takes no memory, whatever they ask for."""
+    _, config = read_params(params)
+    with torch.device("meta"):
+        parts = policy_of(str(params["algo"]))(config, obs, action).state_dict()
+    wanted = {name: tuple(part.shape) for name, part in parts.items()}
+    given = {name: tuple(part.shape) for name, part in weights.items()}
+    for name in sorted({*wanted, *given}):
+        if wanted.get(name) != given.get(name):
+            raise UsageError("The weights can't be loaded", given=f"{name}: {given.get(name, 'missing')}",
+                             allowed=f"{wanted.get(name, 'no such weights')}, by the settings in the file",
+                             hint="write the file anew: velo export STUDY")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -102,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except FileNotFoundError:
         raise NotFoundError("There is no such file", given=str(path), hint="velo export STUDY makes one") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise UsageError("The file holds no agent", given=f"{path}: {error!r:.200}",
                          allowed="a file that velo export made") from None
 

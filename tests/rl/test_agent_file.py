@@ -25,6 +25,7 @@ from velodrome.rl.algorithms import policy_of, read_params
 from velodrome.rl.loading import LoadedAgent
 from velodrome.rl.play import play
 
+TWO = Discrete(2)
 VECTOR = Box(-1.0, 1.0, (3,), np.float32)
 NESTED = Dict({"a": Discrete(3, start=2), "b": Tuple((Box(0, 9, (2, 2), np.int32), MultiBinary(2))), "c": VECTOR})
 IMAGE = Box(0, 255, (36, 36, 2), np.uint8)
@@ -43,7 +44,7 @@ CASES: list[tuple[str, Space[Any], Space[Any], dict[str, Any]]] = [
 
 
 def agent_of(
-    algo: str = "ppo", obs: Space[Any] = VECTOR, action: Space[Any] = Discrete(2), env: str = "CartPole-v1",  # noqa: B008
+    algo: str = "ppo", obs: Space[Any] = VECTOR, action: Space[Any] = TWO, env: str = "CartPole-v1",
     **settings: Any,
 ) -> LoadedAgent:
     """An agent that has learnt nothing, but has seen some observations."""
@@ -148,6 +149,20 @@ def test_a_file_with_something_wrong_in_it_is_told_so(change: dict[str, Any], sa
         about = json.loads(file.metadata()["velodrome_agent"])
     save_file(load_file(path), path, {"velodrome_agent": json.dumps({**about, **change})})
     with pytest.raises(UsageError, match=said):
+        load_agent_file(path)
+
+
+def test_a_file_that_asks_for_a_huge_network_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "agent.safetensors"
+    agent_of().save(path)
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["velodrome_agent"])
+    about["params"] |= {"width": 65_536, "depth": 64}  # 1 TB of weights
+    save_file(load_file(path), path, {"velodrome_agent": json.dumps(about)})
+    with pytest.raises(UsageError, match=r"weights can't be loaded(.|\n)*velo export STUDY"):
+        load_agent_file(path)
+    save_file(load_file(path), path, {"velodrome_agent": "[" * 100_000})
+    with pytest.raises(UsageError, match="holds no agent"):
         load_agent_file(path)
 
 
