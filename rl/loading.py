@@ -105,7 +105,8 @@ class LoadedAgent:
             render_mode: ``"rgb_array"`` for one whose ``render`` gives frames.
 
         Raises:
-            EnvError: If it can't be made, or not with this render mode, or if a file from elsewhere names code for it.
+            EnvError: If it can't be made, or not with this render mode, if its spaces are not those that the
+                agent knows, or if a file from elsewhere names code for it.
         """
         if not self.may_run_code and (":" in self.env or ".py" in self.env):
             raise EnvError("The agent's file names code to make its environment with", given=self.env,
@@ -129,6 +130,16 @@ class LoadedAgent:
         if render_mode is not None and render_mode not in modes:
             env.close()
             raise _no_picture(self.env, render_mode, allowed=", ".join(map(str, modes)))
+        obs, action = ObsLayout.of(env.observation_space), ActionLayout.of(env.action_space)
+        given, known = ((o.shape, a.kind, a.shape, a.sizes) for o, a in (
+            (obs, action), (self.obs_layout, self.action_layout)))
+        if given != known:
+            env.close()
+            raise EnvError(
+                f"The agent can't act in {self.env}", given=f"observations {obs.shape}, actions {_text_of(action)}",
+                allowed=f"observations {self.obs_layout.shape}, actions {_text_of(self.action_layout)}",
+                hint=f"name one with these spaces; it was trained in {self.params['env']}",
+            )
         return env
 
     def _mask(self, mask: Any) -> Any:
@@ -191,6 +202,10 @@ def restored(
             allowed="those of a policy for the environment as it is now",
         ) from error
     return LoadedAgent(policy, obs, action, params=params, **how)
+
+
+def _text_of(action: ActionLayout) -> str:
+    return f"{action.kind} {action.sizes or action.shape}"
 
 
 def _no_picture(env: str, render_mode: str, *, allowed: str = "", hint: str = "") -> EnvError:

@@ -50,7 +50,7 @@ def test_which_weights_and_where_to(velo: Velo) -> None:
     (("play", "agent.safetensors", "0"), 2, "holds one agent"),
     (("play", "agent.safetensors", "--weights", "last"), 2, "velo export STUDY TRIAL --weights last"),
     (("play", "agent.safetensors", "--env", "CartPol-v1"), 2, "Did you mean 'CartPole-v1'?"),
-    (("play", "agent.safetensors", "--env", "Pendulum-v1"), 2, "An observation"),
+    (("play", "agent.safetensors", "--env", "Pendulum-v1"), 2, "it was trained in CartPole-v1"),
     (("play", "run", "--env", "CartPole-v1"), 2, "with a file only"),
 ])
 def test_mistakes(args: tuple[str, ...], code: int, said: str, velo: Velo) -> None:
