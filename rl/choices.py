@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from velodrome.rl.policy import ImageTrunk
+from velodrome.rl.squashed_policy import SquashedPolicy
 
 
 def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Iterator[tuple[str, str]]:
     """The choices of a run, each with what was chosen and the reason.
 
     Args:
-        config: The algorithm's settings, with ``device``, ``threads`` and, where it has images, ``precision``.
+        config: The algorithm's settings, with ``device``, ``threads`` and, where there is a choice, ``precision``.
         mode: How environments were to be stepped.
         policy: On the device where it learns.
         env_source: What steps the environments, in the words of ``EnvBatch.source``.
@@ -41,7 +42,8 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
         yield "threads", f"{threads}: a small network is quickest on one"
     else:
         yield "threads", f"{threads}: as many as the trial has, for images"
-    if trunk is not None:
+    computes: Any = policy.body if isinstance(policy, SquashedPolicy) else trunk
+    if computes is not None:
         why = "as given" if config.precision != "auto" else "the quicker one on this device"
-        yield "precision", f"{trunk.precision}: {why}"
+        yield "precision", f"{computes.precision}: {why}"
     yield "environments", f"{env_source}: {'as given' if mode != 'auto' else 'the quickest way here'}"

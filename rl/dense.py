@@ -19,11 +19,9 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from velodrome.rl.networks import activation_named
+from velodrome.rl.products import Product, products
 
 _HIDDEN_GAIN = math.sqrt(2.0)
-
-_NARROW = 16
-"""Products with fewer columns are quicker the other way round: 23 us in place of 153 for 64 x 2,048 by 2,048 x 4."""
 
 _MAX_WORKSPACES = 8
 """For so many batch sizes the arrays are kept."""
@@ -40,13 +38,16 @@ class Mlp(nn.Module):
         activation: ``"tanh"`` or ``"relu"``.
         gain: Of the last layer's weights (Andrychowicz et al. 2021: 0.01 for a policy, 1 for a value).
         generator: Draws the weights.
+
+    Attributes:
+        precision: Of the products in training on a CPU: ``float32`` or ``bfloat16`` (``products``).
     """
 
     def __init__(
         self, sizes: Sequence[int], *, activation: str = "tanh", gain: float = 1.0, generator: Generator | None = None
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation, self.precision = activation, "float32"
         activation_named(activation)
         last = len(sizes) - 2
         self.weights = nn.ParameterList()
@@ -56,7 +57,7 @@ class Mlp(nn.Module):
             nn.init.orthogonal_(weight, gain if i == last else _HIDDEN_GAIN, generator=generator)
             self.weights.append(nn.Parameter(weight))
             self.biases.append(nn.Parameter(torch.zeros(num_out)))
-        self._workspaces: dict[tuple[int, torch.dtype, str], Workspace] = {}
+        self._workspaces: dict[tuple[int, torch.dtype, str, str], Workspace] = {}
         self._layers: tuple[list[Tensor], list[Tensor]] | None = None
         self._frozen_layers: tuple[list[Tensor], list[Tensor]] = [], []
 
@@ -68,9 +69,9 @@ class Mlp(nn.Module):
         if x.device.type != "cpu":
             return plain(x, weights, biases, self.activation)
         if not torch.is_grad_enabled():
-            hidden = workspace(self._workspaces, x, biases, of="no grad").hidden
-            return forward(x, weights, biases, hidden, self.activation)
-        return by_hand(x, weights, biases, self.activation, self._workspaces)
+            space = workspace(self._workspaces, x, biases, self.precision, of="no grad")
+            return forward(x, weights, biases, space, self.activation)
+        return by_hand(x, weights, biases, self.activation, self._workspaces, self.precision)
 
     @property
     def layers(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -82,7 +83,7 @@ class Mlp(nn.Module):
 
     def space_for(self, x: Tensor) -> Workspace:
         """The arrays for a forward and a backward with x, on a CPU."""
-        return workspace(self._workspaces, x, self.layers[1], of="grad")
+        return workspace(self._workspaces, x, self.layers[1], self.precision, of="grad")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_workspaces": {}, "_layers": None, "_frozen_layers": ([], [])}
@@ -96,30 +97,32 @@ class Mlp(nn.Module):
 
 def by_hand(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: str,
-    workspaces: dict[tuple[int, torch.dtype, str], Workspace],
+    workspaces: dict[tuple[int, torch.dtype, str, str], Workspace], precision: str = "float32",
 ) -> Tensor:
     """``plain`` on a CPU as one node of the graph, whose arrays are kept in ``workspaces``; see ``Mlp``."""
-    space = workspace(workspaces, x, biases, of="grad")
+    space = workspace(workspaces, x, biases, precision, of="grad")
     result: Tensor = _ByHand.apply(x, space, activation, *weights, *biases)  # type: ignore[no-untyped-call]  # torch
     return result
 
 
 def workspace(
-    workspaces: dict[tuple[int, torch.dtype, str], Workspace], x: Tensor, biases: Sequence[Tensor], *, of: str
+    workspaces: dict[tuple[int, torch.dtype, str, str], Workspace], x: Tensor, biases: Sequence[Tensor],
+    precision: str, *, of: str,
 ) -> Workspace:
     """The arrays for batches like x; those of the least recent shape make room for them."""
-    key = len(x), x.dtype, of
+    key = len(x), x.dtype, precision, of
     if key not in workspaces:
         while len(workspaces) >= _MAX_WORKSPACES:
             del workspaces[next(iter(workspaces))]
-        workspaces[key] = Workspace(x, [len(b) for b in biases])
+        workspaces[key] = Workspace(x, [len(b) for b in biases], precision)
     return workspaces[key]
 
 
 class Workspace:
     """The arrays of one batch size: each hidden layer's output, and the gradient by it."""
 
-    def __init__(self, x: Tensor, widths: Sequence[int]) -> None:
+    def __init__(self, x: Tensor, widths: Sequence[int], precision: str) -> None:
+        self.products = products(len(x), [x.shape[1], *widths], precision)
         self.hidden = [x.new_empty(len(x), width) for width in widths[:-1]]
         self.gradients = [x.new_empty(len(x), width) for width in widths[:-1]]
         self.num_uses = 0
@@ -134,28 +137,17 @@ def plain(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], activa
 
 
 def forward(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], hidden: Sequence[Tensor], activation: str
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], space: Workspace, activation: str
 ) -> Tensor:
-    """The network's output; what its hidden layers give goes to ``hidden``."""
-    for weight, bias, out in zip(weights[:-1], biases[:-1], hidden, strict=True):
-        x = torch.addmm(bias, x, weight.t(), out=out)
+    """The network's output; what its hidden layers give goes to the workspace."""
+    for product, weight, bias, out in zip(space.products, weights[:-1], biases[:-1], space.hidden, strict=False):
+        x = product.forward(x, weight, bias, out)
         if activation == "tanh":
             numbers = x.numpy()
             np.tanh(numbers, out=numbers)  # as exact as torch's, and on one thread four to seven times as quick
         else:
             torch.relu_(x)
-    return torch.addmm(biases[-1], x, weights[-1].t())
-
-
-def add_product(gradient: Tensor | None, a: Tensor, b: Tensor) -> Tensor | None:
-    """The product ``a b``, for the graph to keep; where there is a gradient already, added to that at once: None."""
-    if gradient is None:
-        return torch.mm(a, b)
-    if b.shape[1] <= _NARROW < a.shape[0]:
-        gradient.add_(torch.mm(b.t(), a.t()).t())
-    else:
-        gradient.addmm_(a, b)
-    return None
+    return space.products[-1].forward(x, weights[-1], biases[-1])
 
 
 class _ByHand(torch.autograd.Function):
@@ -168,7 +160,7 @@ class _ByHand(torch.autograd.Function):
         space.num_uses += 1
         ctx.inputs, ctx.weights, ctx.space, ctx.use = [x, *space.hidden], weights, space, space.num_uses
         ctx.activation = activation
-        return forward(x, weights, biases, space.hidden, activation)
+        return forward(x, weights, biases, space, activation)
 
     @staticmethod
     @once_differentiable
@@ -194,15 +186,15 @@ def backward(
     d_weights: list[Tensor | None] = [None] * len(weights)
     d_biases: list[Tensor | None] = [None] * len(weights)
     for layer in range(len(weights) - 1, -1, -1):
+        product: Product = space.products[layer]
         if learns:
-            d_weights[layer] = add_product(weights[layer].grad, gradient.t(), inputs[layer])
+            d_weights[layer] = product.by_weight(gradient, inputs[layer], weights[layer].grad)
             d_biases[layer] = gradient.sum(0)
         if layer:
-            out = space.gradients[layer - 1]
-            torch.mm(gradient, weights[layer], out=out)
+            out = product.by_input(gradient, weights[layer], space.gradients[layer - 1])
             if activation == "tanh":
                 torch.ops.aten.tanh_backward.grad_input(out, inputs[layer], grad_input=out)
             else:
                 torch.ops.aten.threshold_backward.grad_input(out, inputs[layer], 0, grad_input=out)
             gradient = out
-    return torch.mm(gradient, weights[0]) if needs_x else None, d_weights + d_biases
+    return space.products[0].by_input(gradient, weights[0]) if needs_x else None, d_weights + d_biases

@@ -15,7 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from velodrome.rl.batch_renorm import BatchRenorm
-from velodrome.rl.dense import add_product, by_hand, plain
+from velodrome.rl.dense import by_hand, plain
+from velodrome.rl.products import products
 from velodrome.rl.renorm_kernels import normalize, pull
 
 
@@ -30,6 +31,9 @@ class RenormMlp(nn.Module):
         sizes: ``d_in``, the width of each hidden layer, ``d_out``.
         warmup: Updates before the corrections are used.
         generator: Draws the weights: uniform within ``1 / sqrt(inputs)``, as torch's linear layers are.
+
+    Attributes:
+        precision: Of the products in training on a CPU: ``float32`` or ``bfloat16`` (``products``).
     """
 
     def __init__(self, sizes: Sequence[int], *, warmup: int = 100_000, generator: Generator | None = None) -> None:
@@ -40,7 +44,8 @@ class RenormMlp(nn.Module):
             bound = 1.0 / math.sqrt(num_in)
             for shape, parameters in (((num_out, num_in), self.weights), ((num_out,), self.biases)):
                 parameters.append(nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator)))
-        self._spaces: dict[int, _Space] = {}
+        self.precision = "float32"
+        self._spaces: dict[tuple[int, str], _Space] = {}
         self._fixed_spaces: dict[Any, Any] = {}
 
     def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
@@ -51,13 +56,15 @@ class RenormMlp(nn.Module):
         if not self.training:
             return self._fixed(x, frozen)
         if torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32:
-            if len(x) not in self._spaces:
-                self._spaces[len(x)] = _Space(len(x), [weight.shape[1] for weight in self.weights])
+            space = self._spaces.get((len(x), self.precision))
+            if space is None:
+                widths = [*(weight.shape[1] for weight in self.weights), len(self.biases[-1])]
+                space = self._spaces[len(x), self.precision] = _Space(len(x), widths, self.precision)
             parameters = [*self.weights, *self.biases, *(n.scale for n in self.norms), *(n.shift for n in self.norms)]
             if frozen:
                 parameters = [p.detach() for p in parameters]
             norms: list[Any] = list(self.norms)
-            result: Tensor = _ByHand.apply(x, self._spaces[len(x)], norms, *parameters)  # type: ignore[no-untyped-call]  # torch
+            result: Tensor = _ByHand.apply(x, space, norms, *parameters)  # type: ignore[no-untyped-call]  # torch
             return result
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -78,7 +85,7 @@ class RenormMlp(nn.Module):
         if not frozen or x.device.type != "cpu" or not torch.is_grad_enabled():
             return plain(x, weights, biases, "relu")
         weights, biases = [weight.detach() for weight in weights], [bias.detach() for bias in biases]
-        return by_hand(x, weights, biases, "relu", self._fixed_spaces)
+        return by_hand(x, weights, biases, "relu", self._fixed_spaces, self.precision)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spaces": {}, "_fixed_spaces": {}}
@@ -87,11 +94,12 @@ class RenormMlp(nn.Module):
 class _Space:
     """The arrays of one batch size: each layer's input before and after it is normalised, and the gradients by it."""
 
-    def __init__(self, num_rows: int, widths: Sequence[int]) -> None:
-        self.before = [torch.empty(num_rows, width) for width in widths]
-        self.after = [torch.empty(num_rows, width) for width in widths]
-        self.gradients = [torch.empty(num_rows, width) for width in widths]
-        self.saved = [torch.empty(4, width) for width in widths]
+    def __init__(self, num_rows: int, widths: Sequence[int], precision: str) -> None:
+        self.before = [torch.empty(num_rows, width) for width in widths[:-1]]
+        self.after = [torch.empty(num_rows, width) for width in widths[:-1]]
+        self.gradients = [torch.empty(num_rows, width) for width in widths[:-1]]
+        self.saved = [torch.empty(4, width) for width in widths[:-1]]
+        self.products = products(num_rows, widths, precision)
         self.num_uses = 0
 
 
@@ -113,8 +121,8 @@ class _ByHand(torch.autograd.Function):
             )
             norm.num_updates += 1
             if i + 1 < depth:
-                torch.addmm(biases[i], space.after[i], weights[i].t(), out=space.before[i + 1]).relu_()
-        return torch.addmm(biases[-1], space.after[-1], weights[-1].t())
+                space.products[i].forward(space.after[i], weights[i], biases[i], space.before[i + 1]).relu_()
+        return space.products[-1].forward(space.after[-1], weights[-1], biases[-1])
 
     @staticmethod
     @once_differentiable
@@ -127,10 +135,12 @@ class _ByHand(torch.autograd.Function):
         learns = ctx.needs_input_grad[3]
         by: list[Tensor | None] = [None] * (4 * depth)
         for i in range(depth - 1, -1, -1):
+            product = space.products[i]
             if learns:
-                by[i], by[depth + i] = add_product(weights[i].grad, gradient.t(), space.after[i]), gradient.sum(0)
+                by[i] = product.by_weight(gradient, space.after[i], weights[i].grad)
+                by[depth + i] = gradient.sum(0)
             by_scale, by_shift = torch.zeros_like(scales[i]), torch.zeros_like(scales[i])
-            by_after = torch.mm(gradient, weights[i], out=space.after[i])  # which is not needed any more
+            by_after = product.by_input(gradient, weights[i], space.after[i])  # which is not needed any more
             gradient = space.gradients[i]
             pull(
                 by_after.numpy(), space.before[i].numpy(), scales[i].detach().numpy(), space.saved[i].numpy(), i > 0,

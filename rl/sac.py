@@ -54,7 +54,8 @@ class SAC(SoftLearner):
         ).to(where)
         self.targets = copy.deepcopy(critics).requires_grad_(False)
         self.target_weights = FlatAdam(self.targets, 0.0).weights
-        super().__init__(config, policy, critics, num_actions, betas=(0.9, 0.999), seed=seed, device=where)
+        super().__init__(config, policy, critics, num_actions, betas=(0.9, 0.999), seed=seed, device=where,
+                         targets=list(self.targets))
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
+from velodrome.rl.products import choose_product_precision
 from velodrome.rl.replay import Transitions
 from velodrome.rl.squashed_policy import SquashedPolicy
 from velodrome.rl.temperature import Temperature
@@ -29,6 +30,10 @@ class SoftLearner:
         betas: Adam's.
         seed: Random streams are derived from it.
         device: Where it learns.
+        targets: Critics that follow the others, if there are some.
+
+    Attributes:
+        precision: Of the products of wide layers: ``float32`` or ``bfloat16`` (``products``).
     """
 
     figures: tuple[str, ...] = ("critic_loss", "q", "policy_loss", "entropy", "alpha")
@@ -36,7 +41,7 @@ class SoftLearner:
 
     def __init__(
         self, config: Any, policy: SquashedPolicy, critics: nn.ModuleList, num_actions: int, *,
-        betas: tuple[float, float], seed: int, device: torch.device,
+        betas: tuple[float, float], seed: int, device: torch.device, targets: Sequence[nn.Module] = (),
     ) -> None:
         self.config, self.policy, self.critics = config, policy, critics
         self.seed, self.device = seed, device
@@ -47,12 +52,20 @@ class SoftLearner:
             lr=config.lr, device=device, betas=betas,
         )
         self.generator = Generator(device).manual_seed(derive(seed, "policy noise"))
+        self._networks: list[Any] = [policy.body, *critics, *targets]
+        width = max(len(bias) for network in self._networks for bias in network.biases)
+        self._compute_in(choose_product_precision(config.precision, config.batch_size, width, device))
         self.updates_done = 0
         self._last_figures = [0.0, 0.0, self.temperature.value]
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
         return self.policy.explore(x, generator)
+
+    def _compute_in(self, precision: str) -> None:
+        self.precision = precision
+        for network in self._networks:
+            network.precision = precision
 
     def _set_learning_rates(self) -> None:
         """As the settings say for this moment of the run."""
@@ -77,6 +90,7 @@ class SoftLearner:
             "policy": self.policy_step.state(), "critics": self.critic_step.state(),
             "temperature": self.temperature.state(), "generator": self.generator.get_state(),
             "noise": self.policy.noise.state(), "updates_done": self.updates_done, "figures": self._last_figures,
+            "precision": self.precision,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -87,6 +101,7 @@ class SoftLearner:
         self.generator.set_state(state["generator"])
         self.policy.noise.load(state["noise"])
         self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
+        self._compute_in(state["precision"])  # a new choice might be another
 
 
 def critic_values(critics: nn.ModuleList, x: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:

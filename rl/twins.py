@@ -42,7 +42,7 @@ class _Both(torch.autograd.Function):
             space.num_uses += 1
         ctx.uses = [space.num_uses for space in ctx.spaces]
         return _side_by_side(*(
-            partial(dense.forward, x, network.layers[0], network.layers[1], space.hidden, network.activation)
+            partial(dense.forward, x, network.layers[0], network.layers[1], space, network.activation)
             for network, space in zip(ctx.networks, ctx.spaces, strict=True)
         ))
 

@@ -16,6 +16,10 @@ from velodrome.rl.on_policy import OnPolicy
 from velodrome.rl.training import train
 from velodrome.types import ParamValue
 
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16", False), reason="bfloat16 is emulated here"
+)
+
 
 def params(env: str, steps: int, given: Mapping[str, ParamValue], algo: str = "ppo") -> dict[str, Any]:
     """The parameters of a run."""

@@ -26,6 +26,14 @@ def test_what_was_given_is_called_so() -> None:
     }
 
 
+def test_what_critics_multiply_in_is_said() -> None:
+    given = {"learning_starts": 16, "batch_size": 16, "width": 64, "eval_episodes": 1}
+    for precision, expected in (("auto", "float32: the quicker one on this device"), ("float32", "float32: as given")):
+        trial = FakeTrial(params("Pendulum-v1", 40, {**given, "precision": precision}, algo="sac"))
+        train(trial)
+        assert trial.notes["precision"] == (expected, "sac")
+
+
 def test_two_threads_are_said_where_there_are_two() -> None:
     given = {"num_envs": 16, "num_steps": 64, "minibatches": 2, "epochs": 1, "eval_episodes": 1, "threads": 2}
     trial = FakeTrial(params("CartPole-v1", 1_024, given))
