@@ -7,6 +7,7 @@ statistics normalises both. The calling loop is ``off_policy``'s.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,7 +15,6 @@ from torch import Generator, Tensor, nn
 from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.crossq_config import CrossQConfig
-from velodrome.rl.devices import learning_device
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.renorm_mlp import RenormMlp
 from velodrome.rl.replay import Transitions
@@ -22,7 +22,6 @@ from velodrome.rl.sac_losses import actor_loss, critic_loss, soft_target
 from velodrome.rl.sight import Sight
 from velodrome.rl.soft_learner import SoftLearner, critic_values
 from velodrome.rl.squashed_policy import SquashedPolicy, check_actions, check_vectors
-from velodrome.seeding import derive
 
 
 def learning(envs: EnvBatch, config: CrossQConfig, *, steps: int, seed: int, device: str = "cpu") -> OffPolicy:
@@ -43,15 +42,11 @@ class CrossQ(SoftLearner):
     """
 
     def __init__(self, envs: EnvBatch, config: CrossQConfig, *, seed: int, device: str = "cpu") -> None:
-        where = learning_device(config.device, device, config.threads, is_image=False)
-        weights = Generator().manual_seed(derive(seed, "weights"))
-        policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
-        num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)
-        sizes = [num_obs + num_actions, *[config.critic_width] * config.depth, 1]
-        critics = nn.ModuleList(
-            RenormMlp(sizes, warmup=config.renorm_warmup, generator=weights) for _ in range(config.num_critics)
-        ).to(where).eval()
-        super().__init__(config, policy, critics, num_actions, betas=(config.beta1, 0.999), seed=seed, device=where)
+        def critic(sizes: Sequence[int], generator: Generator) -> nn.Module:
+            return RenormMlp(sizes, warmup=config.renorm_warmup, generator=generator).eval()
+
+        super().__init__(envs, config, make_policy, critic, critic_width=config.critic_width,
+                         betas=(config.beta1, 0.999), seed=seed, device=device)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from torch import Generator, Tensor, nn
 from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.dense import Mlp
-from velodrome.rl.devices import learning_device
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.replay import Transitions
@@ -25,7 +24,6 @@ from velodrome.rl.sac_losses import actor_loss, critic_loss, soft_target
 from velodrome.rl.sight import Sight
 from velodrome.rl.soft_learner import SoftLearner, critic_values
 from velodrome.rl.squashed_policy import SquashedPolicy, check_actions, check_vectors
-from velodrome.seeding import derive
 
 
 def learning(envs: EnvBatch, config: SACConfig, *, steps: int, seed: int, device: str = "cpu") -> OffPolicy:
@@ -44,18 +42,13 @@ class SAC(SoftLearner):
     """
 
     def __init__(self, envs: EnvBatch, config: SACConfig, *, seed: int, device: str = "cpu") -> None:
-        where = learning_device(config.device, device, config.threads, is_image=False)
-        weights = Generator().manual_seed(derive(seed, "weights"))
-        policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
-        num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)
-        sizes = [num_obs + num_actions, *[config.width] * config.depth, 1]
-        critics = nn.ModuleList(
-            Mlp(sizes, activation=config.activation, generator=weights) for _ in range(config.num_critics)
-        ).to(where)
-        self.targets = copy.deepcopy(critics).requires_grad_(False)
+        def critic(sizes: Sequence[int], generator: Generator) -> nn.Module:
+            return Mlp(sizes, activation=config.activation, generator=generator)
+
+        super().__init__(envs, config, make_policy, critic, critic_width=config.width, betas=(0.9, 0.999), seed=seed,
+                         device=device)
+        self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.target_weights = FlatAdam(self.targets, 0.0).weights
-        super().__init__(config, policy, critics, num_actions, betas=(0.9, 0.999), seed=seed, device=where,
-                         targets=list(self.targets))
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
@@ -102,6 +95,9 @@ class SAC(SoftLearner):
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state, bit for bit on a CPU."""
         super().load(state)
+        targets: list[Any] = list(self.targets)
+        for target in targets:
+            target.precision = self.precision
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from velodrome.envs.env_batch import EnvBatch
+from velodrome.rl.devices import learning_device
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.products import choose_product_precision
@@ -23,14 +26,14 @@ class SoftLearner:
     Every set of weights is one row of numbers: one step of the optimiser, one average, one copy.
 
     Args:
+        envs: What it acts in: its layouts are looked at.
         config: The settings: of SAC, or of CrossQ.
-        policy: Acts.
-        critics: Each gives ``Q(s, a)``.
-        num_actions: Components of an action.
+        make_policy: Makes what acts, of the settings, the layouts and a generator for its weights.
+        make_critic: Makes what gives ``Q(s, a)``, of the sizes of its layers and that generator.
+        critic_width: Units of each hidden layer of a critic.
         betas: Adam's.
         seed: Random streams are derived from it.
-        device: Where it learns.
-        targets: Critics that follow the others, if there are some.
+        device: The trial's: ``cpu`` or ``cuda``.
 
     Attributes:
         precision: Of the products of wide layers: ``float32`` or ``bfloat16`` (``products``).
@@ -40,21 +43,26 @@ class SoftLearner:
     progress = 0.0
 
     def __init__(
-        self, config: Any, policy: SquashedPolicy, critics: nn.ModuleList, num_actions: int, *,
-        betas: tuple[float, float], seed: int, device: torch.device, targets: Sequence[nn.Module] = (),
+        self, envs: EnvBatch, config: Any, make_policy: Callable[..., SquashedPolicy],
+        make_critic: Callable[[Sequence[int], Generator], nn.Module], *, critic_width: int,
+        betas: tuple[float, float], seed: int, device: str,
     ) -> None:
-        self.config, self.policy, self.critics = config, policy, critics
-        self.seed, self.device = seed, device
+        self.config, self.seed = config, seed
+        self.device = where = learning_device(config.device, device, config.threads, is_image=False)
+        weights = Generator().manual_seed(derive(seed, "weights"))
+        self.policy = policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
+        num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)
+        sizes = [num_obs + num_actions, *[critic_width] * config.depth, 1]
+        self.critics = critics = nn.ModuleList(make_critic(sizes, weights) for _ in range(config.num_critics)).to(where)
+        self._compute_in(choose_product_precision(
+            config.precision, config.batch_size, max(config.width, critic_width), where))
         self.policy_step = FlatAdam(policy, config.lr, config.max_grad_norm, betas=betas)
         self.critic_step = FlatAdam(critics, config.critic_lr, config.max_grad_norm, betas=betas)
         self.temperature = Temperature(
             fixed=config.alpha, start=config.alpha_init, target_entropy=-config.entropy_scale * num_actions,
-            lr=config.lr, device=device, betas=betas,
+            lr=config.lr, device=where, betas=betas,
         )
-        self.generator = Generator(device).manual_seed(derive(seed, "policy noise"))
-        self._networks: list[Any] = [policy.body, *critics, *targets]
-        width = max(len(bias) for network in self._networks for bias in network.biases)
-        self._compute_in(choose_product_precision(config.precision, config.batch_size, width, device))
+        self.generator = Generator(where).manual_seed(derive(seed, "policy noise"))
         self.updates_done = 0
         self._last_figures = [0.0, 0.0, self.temperature.value]
 
@@ -64,7 +72,8 @@ class SoftLearner:
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
-        for network in self._networks:
+        networks: list[Any] = [self.policy.body, *self.critics]
+        for network in networks:
             network.precision = precision
 
     def _set_learning_rates(self) -> None:
