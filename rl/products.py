@@ -22,6 +22,9 @@ _NARROW = 24
 _WIDE = 128
 """From so many units on both sides a layer's products are in bfloat16, if that is the precision."""
 
+_MANY = 64
+"""From so many rows, as minibatches have. With fewer a policy acts: its evaluation is what ``velo play`` gives."""
+
 _GAIN, _NUM_TIMINGS = 1.2, 5
 """So many times as quick bfloat16 has to be, in the best of so many trials."""
 
@@ -89,10 +92,8 @@ class HalfProduct(Product):
 
 def products(num_rows: int, widths: Sequence[int], precision: str) -> list[Product]:
     """A product for each layer between ``widths``, for batches of B rows."""
-    return [
-        HalfProduct(num_rows, *sizes) if precision == "bfloat16" and min(sizes) >= _WIDE else Product()
-        for sizes in pairwise(widths)
-    ]
+    is_half = precision == "bfloat16" and num_rows >= _MANY
+    return [HalfProduct(num_rows, *pair) if is_half and min(pair) >= _WIDE else Product() for pair in pairwise(widths)]
 
 
 def choose_product_precision(wanted: str, num_rows: int, width: int, device: torch.device) -> str:
@@ -107,7 +108,8 @@ def choose_product_precision(wanted: str, num_rows: int, width: int, device: tor
     """
     if wanted != "auto":
         return wanted
-    if device.type != "cpu" or width < _WIDE or not torch.cpu.get_capabilities().get("avx512_bf16", False):
+    pays = device.type == "cpu" and num_rows >= _MANY and width >= _WIDE
+    if not (pays and torch.cpu.get_capabilities().get("avx512_bf16", False)):
         return "float32"
     return "bfloat16" if _gain(num_rows, width) > _GAIN else "float32"
 

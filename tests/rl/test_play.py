@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.rl.runs import FakeTrial, params
+from tests.rl.runs import FakeTrial, needs_bfloat16, params
 from velodrome.envs.adapter import make_envs
 from velodrome.envs.adapter_errors import EnvError
 from velodrome.errors import UsageError
@@ -21,6 +21,7 @@ from velodrome.rl.training import train
 
 PPO = {"num_envs": 4, "num_steps": 16, "epochs": 1, "minibatches": 2, "eval_episodes": 3, "width": 8, "checkpoint_s": 0}
 REPLAY = {"num_envs": 2, "learning_starts": 64, "batch_size": 16, "eval_episodes": 3, "width": 16, "checkpoint_s": 0}
+HALF = {**REPLAY, "batch_size": 64, "width": 128, "precision": "bfloat16"}
 
 
 def run(algo: str, env: str, steps: int, given: dict[str, Any]) -> tuple[FakeTrial, dict[str, float]]:
@@ -44,7 +45,9 @@ def cart_pole() -> FakeTrial:
     ("ppo", "MinAtar/Breakout-v1", 1280, {**PPO, "precision": "float32"}),
     ("dqn", "velodrome/CartPole-v1", 640, REPLAY),
     ("sac", "velodrome/ProbeContinuous-v0", 320, {**REPLAY, "normalize_obs": True}),
+    pytest.param("sac", "velodrome/ProbeContinuous-v0", 320, HALF, marks=needs_bfloat16),
     ("crossq", "velodrome/ProbeContinuous-v0", 320, REPLAY),
+    pytest.param("crossq", "velodrome/ProbeContinuous-v0", 320, HALF, marks=needs_bfloat16),
 ])
 def test_an_agent_is_as_good_as_its_run_said(algo: str, env: str, steps: int, given: dict[str, Any]) -> None:
     trial, figures = run(algo, env, steps, given)

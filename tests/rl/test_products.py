@@ -19,7 +19,7 @@ from velodrome.rl.renorm_mlp import RenormMlp
 from velodrome.rl.sac_config import SACConfig
 
 CPU = torch.device("cpu")
-QUICK = {"learning_starts": 32, "batch_size": 32}
+QUICK = {"learning_starts": 64, "batch_size": 64}
 RUNS: list[Any] = [
     (crossq.learning, CrossQConfig(**QUICK, width=128, critic_width=128, precision="bfloat16")),
     (sac.learning, SACConfig(**QUICK, width=128, precision="bfloat16")),
@@ -86,6 +86,7 @@ def test_auto_takes_the_quicker(monkeypatch: pytest.MonkeyPatch, gain: float, ex
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert choose_product_precision("auto", 256, 256, CPU) == expected
     assert choose_product_precision("auto", 256, 64, CPU) == "float32"
+    assert choose_product_precision("auto", 32, 256, CPU) == "float32"
     assert choose_product_precision("auto", 256, 256, torch.device("cuda")) == "float32"
     assert choose_product_precision("bfloat16", 256, 64, CPU) == "bfloat16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
