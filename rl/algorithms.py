@@ -20,6 +20,7 @@ from velodrome.rl.presets import preset
 from velodrome.rl.sac_config import SACConfig
 from velodrome.rl.setting_domains import is_domain, read_domain
 from velodrome.rl.settings import setting
+from velodrome.rl.td7_config import TD7Config
 from velodrome.search.domains import Choice, Domain, Float, Int
 from velodrome.search.space import Space
 from velodrome.types import ParamValue
@@ -30,13 +31,14 @@ GOAL = "maximize return"
 AGENT_SUFFIX = ".safetensors"
 """What ends so is an agent's file (``agent_file``), everything else a study's name."""
 
-ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig, "crossq": CrossQConfig}
+ALGORITHMS: dict[str, type[Any]] = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig, "crossq": CrossQConfig,
+                                    "td7": TD7Config}
 """Each algorithm's config."""
 
-_MODULES = {"ppo": "on_policy", "dqn": "dqn", "sac": "sac", "crossq": "crossq"}
+_MODULES = {"ppo": "on_policy", "dqn": "dqn", "sac": "sac", "crossq": "crossq", "td7": "td7"}
 """Where in this folder each algorithm's ``learning`` and ``make_policy`` are."""
 
-_LEARNS_MEANWHILE = ("dqn", "sac", "crossq")
+_LEARNS_MEANWHILE = ("dqn", "sac", "crossq", "td7")
 """What learns from a replay buffer does so while the environments step."""
 
 _MAX_STEPS = 10**12

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from velodrome.rl.policy import ImageTrunk
-from velodrome.rl.squashed_policy import SquashedPolicy
+from velodrome.rl.squashed_policy import BoundedPolicy
 
 
 def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Iterator[tuple[str, str]]:
@@ -42,7 +42,9 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
         yield "threads", f"{threads}: a small network is quickest on one"
     else:
         yield "threads", f"{threads}: as many as the trial has, for images"
-    computes: Any = policy.body if isinstance(policy, SquashedPolicy) else trunk
+    computes: Any = trunk
+    if isinstance(policy, BoundedPolicy):
+        computes = next(part for part in policy.modules() if hasattr(part, "precision"))
     if computes is not None:
         why = "as given" if config.precision != "auto" else "the quicker one on this device"
         yield "precision", f"{computes.precision}: {why}"

@@ -81,6 +81,11 @@ class DQN:
         self._copy_every = max(1, round(config.target_every * config.updates_per_step))
 
     @property
+    def beta(self) -> float:
+        """How much of the bias of priorities is undone now: all of it at the end."""
+        return float(self.config.beta + (1.0 - self.config.beta) * self.progress)
+
+    @property
     def epsilon(self) -> float:
         """The share of random actions now."""
         config = self.config

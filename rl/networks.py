@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from velodrome.errors import UsageError, nearest
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 """The activations by name."""
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))

@@ -29,6 +29,7 @@ class OffPolicyLearner(Protocol):
         device: Where it learns.
         updates_done: Gradient steps so far.
         progress: The share of the run that is done; the loop sets it.
+        beta: Where there are priorities: how much of the bias is undone that drawing by them brings.
     """
 
     config: Any
@@ -36,6 +37,10 @@ class OffPolicyLearner(Protocol):
     device: torch.device
     updates_done: int
     progress: float
+
+    @property
+    def beta(self) -> float:
+        """See above."""
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -165,8 +170,7 @@ class OffPolicy:
         how = {"gamma": config.gamma, "n": config.n_step}
         if self.priorities is None:
             return self.learner.update(buffer.sample(config.batch_size, self._draws, **how))[0]
-        beta = config.beta + (1.0 - config.beta) * self.learner.progress
-        draw = self.priorities.sample(config.batch_size, self._draws, beta=beta)
+        draw = self.priorities.sample(config.batch_size, self._draws, beta=self.learner.beta)
         batch = buffer.gather(draw.places, **how)
         figures, errors = self.learner.update(batch, draw.weights.to(self._device))
         assert errors is not None

@@ -23,22 +23,53 @@ from velodrome.rl.wander import Wander
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class SquashedPolicy(nn.Module):
-    """From observations to a ``SquashedGaussian``.
+class BoundedPolicy(nn.Module):
+    """What acts in (-1, 1): how its actions reach the environment, and which ones are tried before it learns.
 
     Args:
-        body: From normalised observations ``[B, D]`` to ``[B, 2 K]``, means and log-deviations of K components.
         sight: What it makes of observations.
         action: What an action is; its bounds must be finite (``check_actions``).
         noise_memory: How much of the exploration noise lasts from one step to the next (``Wander``).
     """
 
-    def __init__(self, body: nn.Module, sight: Sight, action: ActionLayout, noise_memory: float = 0.0) -> None:
+    def __init__(self, sight: Sight, action: ActionLayout, noise_memory: float = 0.0) -> None:
         super().__init__()
         self.noise = Wander(noise_memory)
-        self.body, self.sight, self.action = body, sight, action
+        self.sight, self.action = sight, action
         low, high = (bound.astype(np.float64).reshape(-1) for bound in (action.low, action.high))
         self._middle, self._half = ((high + low) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
+
+    def act(self, x: Tensor, mask: Tensor | None = None) -> Any:
+        """What to choose actions by (``agent.Choice``); there are no masks for continuous actions."""
+        raise NotImplementedError
+
+    def player(self, num_envs: int) -> Player:
+        """Plays in so many environments."""
+        return ForgetfulPlayer(self, next(self.parameters()).device)
+
+    def to_env(self, action: Tensor) -> Array:
+        """Actions ``[B, K]`` in (-1, 1) as ``EnvBatch.step`` takes them."""
+        scaled: Array = self._middle + self._half * action.detach().cpu().numpy()
+        return scaled.reshape(len(scaled), *self.action.shape)
+
+    def random(self, num_envs: int, generator: Generator, mask: Tensor | None = None) -> Tensor:
+        """Actions spread evenly over (-1, 1), ``[N, K]``, on the CPU; there are no masks."""
+        return torch.erf(self.noise.draw(torch.empty(num_envs, len(self._middle)), generator) * math.sqrt(0.5))
+
+
+class SquashedPolicy(BoundedPolicy):
+    """From observations to a ``SquashedGaussian``.
+
+    Args:
+        body: From normalised observations ``[B, D]`` to ``[B, 2 K]``, means and log-deviations of K components.
+        sight: See ``BoundedPolicy``, as of the others.
+        action: What an action is.
+        noise_memory: How much of the exploration noise lasts.
+    """
+
+    def __init__(self, body: nn.Module, sight: Sight, action: ActionLayout, noise_memory: float = 0.0) -> None:
+        super().__init__(sight, action, noise_memory)
+        self.body = body
 
     def forward(self, x: Tensor) -> SquashedGaussian:
         """The distribution of actions for normalised observations ``[B, D]``."""
@@ -52,23 +83,10 @@ class SquashedPolicy(nn.Module):
         """The same; there are no masks for continuous actions."""
         return self.forward(x)
 
-    def player(self, num_envs: int) -> Player:
-        """Plays in so many environments."""
-        return ForgetfulPlayer(self, next(self.parameters()).device)
-
-    def to_env(self, action: Tensor) -> Array:
-        """Actions ``[B, K]`` in (-1, 1) as ``EnvBatch.step`` takes them."""
-        scaled: Array = self._middle + self._half * action.detach().cpu().numpy()
-        return scaled.reshape(len(scaled), *self.action.shape)
-
     def explore(self, x: Tensor, generator: Generator) -> Tensor:
         """Actions ``[N, K]`` to take while training, for normalised observations ``[N, D]``."""
         pi = self.act(x).before_tanh
         return torch.addcmul(pi.mean, pi.log_std.exp(), self.noise.draw(pi.mean, generator)).tanh()
-
-    def random(self, num_envs: int, generator: Generator, mask: Tensor | None = None) -> Tensor:
-        """Actions spread evenly over (-1, 1), ``[N, K]``, on the CPU; there are no masks."""
-        return torch.erf(self.noise.draw(torch.empty(num_envs, len(self._middle)), generator) * math.sqrt(0.5))
 
 
 def check_actions(action: ActionLayout, algo: str) -> int:

@@ -159,7 +159,7 @@ def train(
     ``velo.Replicates.of([trial.value for trial in study.trials])`` sums up several seeds.
 
     Args:
-        algo: The algorithm: ``ppo``, ``dqn``, ``sac`` or ``crossq``.
+        algo: The algorithm: ``ppo``, ``dqn``, ``sac``, ``crossq`` or ``td7``.
         env: The environment: a Gymnasium id, ``"module:Name-v0"`` or ``"file.py:ClassName"``.
         steps: Environment steps to train for.
         seed: Everything random derives from it; drawn and kept with the study where none is given.

@@ -64,6 +64,7 @@ RUNS = {
     "dqn": ("--env", "CartPole-v1", *CONTINUOUS),
     "sac": ("--env", "Pendulum-v1", *CONTINUOUS),
     "crossq": ("--env", "Pendulum-v1", *CONTINUOUS, "-p", "critic_width=16"),
+    "td7": ("--env", "Pendulum-v1", *CONTINUOUS, "-p", "embedding=16"),
 }
 MANY, FEW = ("--steps", "3200"), ("--steps", "1280")
 """What is killed: with many steps it has tens of checkpoints, or (off policy) a dozen."""

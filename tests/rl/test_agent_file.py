@@ -40,6 +40,7 @@ CASES: list[tuple[str, Space[Any], Space[Any], dict[str, Any]]] = [
     ("dqn", VECTOR, Discrete(2), {"distributional": "quantile", "num_atoms": 7}),
     ("sac", VECTOR, SOME_BOX, {"normalize_obs": True}),
     ("crossq", VECTOR, SOME_BOX, {}),
+    ("td7", VECTOR, SOME_BOX, {"normalize_obs": True}),
 ]
 
 

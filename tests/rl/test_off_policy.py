@@ -57,4 +57,4 @@ def test_one_slow_environment_gets_a_process_where_there_is_something_to_do_mean
     with make_envs(Dot, 1) as alone, make_envs(Dot, 1, learns_meanwhile=True) as overlapped:
         assert "in this process" in alone.source
         assert "1 worker" in overlapped.source
-    assert [algo for algo in ALGORITHMS if learns_meanwhile(algo)] == ["dqn", "sac", "crossq"]
+    assert [algo for algo in ALGORITHMS if learns_meanwhile(algo)] == ["dqn", "sac", "crossq", "td7"]

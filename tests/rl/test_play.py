@@ -47,7 +47,9 @@ def cart_pole() -> FakeTrial:
     ("sac", "velodrome/ProbeContinuous-v0", 320, {**REPLAY, "normalize_obs": True}),
     pytest.param("sac", "velodrome/ProbeContinuous-v0", 320, HALF, marks=needs_bfloat16),
     ("crossq", "velodrome/ProbeContinuous-v0", 320, REPLAY),
+    ("td7", "velodrome/ProbeContinuous-v0", 320, REPLAY),
     pytest.param("crossq", "velodrome/ProbeContinuous-v0", 320, HALF, marks=needs_bfloat16),
+    pytest.param("td7", "velodrome/ProbeContinuous-v0", 320, HALF, marks=needs_bfloat16),
 ])
 def test_an_agent_is_as_good_as_its_run_said(algo: str, env: str, steps: int, given: dict[str, Any]) -> None:
     trial, figures = run(algo, env, steps, given)

@@ -11,7 +11,8 @@ from tests.rl.runs import FakeTrial, params
 from velodrome.rl.training import train
 small = {"num_envs": 2, "width": 8, "eval_episodes": 1}
 train(FakeTrial(params("CartPole-v1", 64, {**small, "num_steps": 16, "epochs": 1, "minibatches": 1}, "ppo")))
-for algo, env in (("dqn", "CartPole-v1"), ("sac", "Pendulum-v1"), ("crossq", "Pendulum-v1")):
+for algo, env in (("dqn", "CartPole-v1"), ("sac", "Pendulum-v1"), ("crossq", "Pendulum-v1"),
+                  ("td7", "Pendulum-v1")):
     train(FakeTrial(params(env, 64, {**small, "learning_starts": 32, "batch_size": 8}, algo)))
 print([name for name in ("torch._dynamo", "sympy", "ray", "optuna") if name in sys.modules])
 """

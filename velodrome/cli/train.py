@@ -75,8 +75,8 @@ def train(
 ) -> None:
     """Train an agent by reinforcement learning.
 
-    ALGO is ppo, dqn, sac or crossq. A run is a study of one trial a seed, with everything that studies have (resume,
-    why, logs, query). At the end the mean return of the evaluation is printed, with every setting; of several seeds
+    ALGO is ppo, dqn, sac, crossq or td7. A run is a study of one trial a seed, with everything that studies have
+    (resume, why, logs, query). At the end the mean return of the evaluation is printed, with every setting; of several seeds
     their interquartile mean and its 95 % interval, too.
     """
     from velodrome import api
