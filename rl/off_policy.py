@@ -29,7 +29,7 @@ class OffPolicyLearner(Protocol):
         device: Where it learns.
         updates_done: Gradient steps so far.
         progress: The share of the run that is done; the loop sets it.
-        beta: Where there are priorities: how much of the bias is undone that drawing by them brings.
+        beta: How much is undone now of the bias that drawing by priorities brings; without them it is not looked at.
     """
 
     config: Any

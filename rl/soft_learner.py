@@ -40,7 +40,7 @@ class SoftLearner:
     """
 
     figures: tuple[str, ...] = ("critic_loss", "q", "policy_loss", "entropy", "alpha")
-    progress = 0.0
+    progress = beta = 0.0
 
     def __init__(
         self, envs: EnvBatch, config: Any, make_policy: Callable[..., SquashedPolicy],

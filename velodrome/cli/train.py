@@ -76,8 +76,8 @@ def train(
     """Train an agent by reinforcement learning.
 
     ALGO is ppo, dqn, sac, crossq or td7. A run is a study of one trial a seed, with everything that studies have
-    (resume, why, logs, query). At the end the mean return of the evaluation is printed, with every setting; of several seeds
-    their interquartile mean and its 95 % interval, too.
+    (resume, why, logs, query). At the end the mean return of the evaluation is printed, with every setting; of
+    several seeds their interquartile mean and its 95 % interval, too.
     """
     from velodrome import api
     from velodrome.replicates import Replicates
