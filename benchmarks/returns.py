@@ -41,6 +41,7 @@ RUNS = {
     "mountaincar-continuous": Run("sac", "MountainCarContinuous-v0", 50_000, 94.7, "SAC at 50,000"),
     "pendulum": Run("sac", "Pendulum-v1", 20_000, -157, "SAC at 20,000"),
     "pendulum-crossq": Run("crossq", "Pendulum-v1", 10_000, -157, "SAC at 20,000"),
+    "pendulum-td7": Run("td7", "Pendulum-v1", 6_000, -157, "SAC at 20,000"),
     "pendulum-ppo": Run("ppo", "Pendulum-v1", 100_000, -172, "PPO at 100,000"),
     "lunarlander": Run("ppo", "LunarLander-v3", 300_000, 242, "PPO at 1,000,000"),
     "lunarlander-dqn": Run("dqn", "LunarLander-v3", 100_000, 154, "DQN at 100,000", is_long=True),

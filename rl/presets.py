@@ -79,6 +79,12 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "learning_starts": 1_000, "updates_per_step": 0.5, "noise_memory": 0.9,
         },
     },
+    "td7": {
+        "Pendulum-v1": {
+            "learning_starts": 500, "batch_size": 128, "width": 64, "embedding": 64, "lr": 1e-3, "critic_lr": 1e-3,
+            "gamma": 0.98,
+        },
+    },
     "crossq": {
         "HalfCheetah-v5": {"learning_starts": 10_000},  # with fewer random steps some seeds learn to run on their back
     },
