@@ -110,7 +110,7 @@ class SoftLearner:
         self.generator.set_state(state["generator"])
         self.policy.noise.load(state["noise"])
         self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
-        self._compute_in(state["precision"])  # a new choice might be another
+        self._compute_in(state.get("precision", "float32"))  # a new choice might be another; older states have none
 
 
 def critic_values(critics: nn.ModuleList, x: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
