@@ -46,6 +46,6 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
     if isinstance(policy, BoundedPolicy):
         computes = next(part for part in policy.modules() if hasattr(part, "precision"))
     if computes is not None:
-        why = "as given" if config.precision != "auto" else "the quicker one on this device"
+        why = "as given" if config.precision == computes.precision else "the quicker one on this device"
         yield "precision", f"{computes.precision}: {why}"
     yield "environments", f"{env_source}: {'as given' if mode != 'auto' else 'the quickest way here'}"

@@ -97,19 +97,20 @@ def products(num_rows: int, widths: Sequence[int], precision: str) -> list[Produ
 
 
 def choose_product_precision(wanted: str, num_rows: int, width: int, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``, for layers of ``width`` units and batches of B rows.
+    """``float32`` or ``bfloat16``, for layers of ``width`` units and batches of B rows; on a GPU always the first.
 
     Args:
-        wanted: One of both, or ``auto``: what is quicker on this processor, as a trial of some milliseconds tells;
-            on a GPU float32.
+        wanted: One of both, or ``auto``: what is quicker on this processor, as a trial of some milliseconds tells.
         num_rows: B.
         width: H.
         device: Where the network learns.
     """
+    if device.type != "cpu":
+        return "float32"
     if wanted != "auto":
         return wanted
-    pays = device.type == "cpu" and num_rows >= _MANY and width >= _WIDE
-    if not (pays and torch.cpu.get_capabilities().get("avx512_bf16", False)):
+    is_large = num_rows >= _MANY and width >= _WIDE
+    if not (is_large and torch.cpu.get_capabilities().get("avx512_bf16", False)):
         return "float32"
     return "bfloat16" if _gain(num_rows, width) > _GAIN else "float32"
 

@@ -6,6 +6,7 @@ Actions are in (-1, 1) inside, and scaled to the environment's bounds on their w
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from velodrome.envs.adapter_spaces import ActionLayout
 from velodrome.errors import UsageError
-from velodrome.rl.agent import ForgetfulPlayer, Player
+from velodrome.rl.agent import Choice, ForgetfulPlayer, Player
 from velodrome.rl.gaussians import SquashedGaussian
 from velodrome.rl.sight import Sight
 from velodrome.rl.squash import sample_squashed, squashed
@@ -23,7 +24,7 @@ from velodrome.rl.wander import Wander
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class BoundedPolicy(nn.Module):
+class BoundedPolicy(nn.Module, ABC):
     """What acts in (-1, 1): how its actions reach the environment, and which ones are tried before it learns.
 
     Args:
@@ -39,9 +40,9 @@ class BoundedPolicy(nn.Module):
         low, high = (bound.astype(np.float64).reshape(-1) for bound in (action.low, action.high))
         self._middle, self._half = ((high + low) / 2).astype(np.float32), ((high - low) / 2).astype(np.float32)
 
-    def act(self, x: Tensor, mask: Tensor | None = None) -> Any:
-        """What to choose actions by (``agent.Choice``); there are no masks for continuous actions."""
-        raise NotImplementedError
+    @abstractmethod
+    def act(self, x: Tensor, mask: Tensor | None = None) -> Choice:
+        """What to choose actions by, for normalised observations ``[B, D]``; there are no masks."""
 
     def player(self, num_envs: int) -> Player:
         """Plays in so many environments."""

@@ -87,15 +87,25 @@ def test_auto_takes_the_quicker(monkeypatch: pytest.MonkeyPatch, gain: float, ex
     assert choose_product_precision("auto", 256, 256, CPU) == expected
     assert choose_product_precision("auto", 256, 64, CPU) == "float32"
     assert choose_product_precision("auto", 32, 256, CPU) == "float32"
-    assert choose_product_precision("auto", 256, 256, torch.device("cuda")) == "float32"
+    for wanted in ("auto", "bfloat16"):
+        assert choose_product_precision(wanted, 256, 256, torch.device("cuda")) == "float32"
     assert choose_product_precision("bfloat16", 256, 64, CPU) == "bfloat16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert choose_product_precision("auto", 256, 256, CPU) == "float32"
 
 
 @needs_bfloat16
-def test_the_probe_finds_a_gain_or_none() -> None:
-    assert 0.05 < products._gain(256, 256) < 20.0
+def test_the_gain_is_the_time_in_float32_over_that_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([3.0, 1.5])
+
+    def timed(run: Any) -> float:
+        run()
+        return next(times)
+
+    monkeypatch.setattr(products, "_time_s", timed)
+    random = torch.get_rng_state()
+    assert products._gain.__wrapped__(64, 128) == 2.0
+    assert torch.equal(random, torch.get_rng_state())
 
 
 @needs_bfloat16
