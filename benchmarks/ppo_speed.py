@@ -58,7 +58,8 @@ HEAD = """
 import sys, time, torch
 env, threads, peer_processes = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "processes"
 clock = time.process_time if sys.argv[4] == "cpu" else time.perf_counter
-num_envs, num_steps, epochs, minibatches, updates = map(int, sys.argv[5:])
+device = sys.argv[5]
+num_envs, num_steps, epochs, minibatches, updates = map(int, sys.argv[6:])
 """
 
 OURS = HEAD + """
@@ -66,9 +67,10 @@ from velodrome.envs.adapter import make_envs
 from velodrome.rl.ppo_config import PPOConfig
 from velodrome.rl.on_policy import OnPolicy
 
-config = PPOConfig(num_envs=num_envs, num_steps=num_steps, epochs=epochs, minibatches=minibatches, threads=threads)
+config = PPOConfig(num_envs=num_envs, num_steps=num_steps, epochs=epochs, minibatches=minibatches, threads=threads,
+                   device=device)
 with make_envs(env, num_envs, wrappers="atari" if env.startswith("ALE/") else "") as envs:
-    training = OnPolicy(envs, config, steps=10**9, seed=1)
+    training = OnPolicy(envs, config, steps=10**9, seed=1, device=device)
     training.update()
     start = clock()
     for _ in range(updates):
@@ -91,7 +93,7 @@ if __name__ == "__main__":
         envs, policy = VecFrameStack(envs, 4), "CnnPolicy"
     else:
         envs, policy = make_vec_env(env, num_envs, vec_env_cls=make), "MlpPolicy"
-    model = PPO(policy, envs, n_steps=num_steps, batch_size=rows // minibatches, n_epochs=epochs, device="cpu")
+    model = PPO(policy, envs, n_steps=num_steps, batch_size=rows // minibatches, n_epochs=epochs, device=device)
     model.learn(rows)
     start = clock()
     model.learn(rows * updates)
@@ -138,11 +140,11 @@ os._exit(0)
 """
 
 
-def measure(python: str, code: str, env_id: str, threads: int, processes: str, clock: str) -> float:
+def measure(python: str, code: str, env_id: str, threads: int, *words: str) -> float:
     """Steps per second, of the wall or of the process's own time, in a fresh process."""
     case = CASES[env_id]
     numbers = [case.num_envs, case.num_steps, case.epochs, case.minibatches, case.updates]
-    return steps_per_second(python, code, threads, env_id, threads, processes, clock, *numbers)
+    return steps_per_second(python, code, threads, env_id, threads, *words, *numbers)
 
 
 def main() -> None:
@@ -155,11 +157,14 @@ def main() -> None:
                         help="steps per second of processor time, all threads together (busy machines; --threads 1)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both learn")
     given = parser.parse_args()
+    if given.cpu_time and given.device == "cuda":
+        parser.error("--cpu-time does not count a GPU's time")
     if given.cpu_time and given.peer_processes:
         parser.error("--cpu-time does not count worker processes")
-    if given.puffer and given.env != "CartPole-v1":
-        parser.error("--puffer is for CartPole-v1")
+    if given.puffer and (given.env != "CartPole-v1" or given.device != "cpu"):
+        parser.error("--puffer is for CartPole-v1 on a CPU")
     clock = "cpu" if given.cpu_time else "wall"
     runs = [("velodrome", sys.executable, OURS, "no")]
     if given.peer:
@@ -172,7 +177,7 @@ def main() -> None:
     for _ in range(given.rounds):
         for threads in given.threads:
             for name, python, code, processes in runs:
-                found = measure(python, code, given.env, threads, processes, clock)
+                found = measure(python, code, given.env, threads, processes, clock, given.device)
                 speeds.setdefault((name, threads), []).append(found)
     print_speeds("threads", speeds)
     best: dict[str, float] = {}

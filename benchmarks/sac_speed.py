@@ -26,7 +26,8 @@ from velodrome.rl.sac_config import SACConfig
 clock = time.process_time if sys.argv[2] == "cpu" else time.perf_counter
 steps = int(sys.argv[3])
 with make_envs("HalfCheetah-v5", 1) as envs:
-    run = learning(envs, SACConfig(learning_starts=200, threads=int(sys.argv[1])), steps=10**6, seed=1)
+    config = SACConfig(learning_starts=200, threads=int(sys.argv[1]), device=sys.argv[4])
+    run = learning(envs, config, steps=10**6, seed=1, device=sys.argv[4])
     while run.steps_done < 500:
         run.update()
     began, start = run.steps_done, clock()
@@ -42,7 +43,7 @@ from stable_baselines3 import SAC
 
 clock = time.process_time if sys.argv[2] == "cpu" else time.perf_counter
 steps = int(sys.argv[3])
-model = SAC("MlpPolicy", "HalfCheetah-v5", device="cpu", learning_starts=200)
+model = SAC("MlpPolicy", "HalfCheetah-v5", device=sys.argv[4], learning_starts=200)
 model.learn(500)
 start = clock()
 model.learn(steps, reset_num_timesteps=False)
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_024)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both learn")
     given = parser.parse_args()
     runs = [("velodrome", sys.executable, OURS), *([("Stable-Baselines3", given.peer, PEER)] if given.peer else [])]
     speeds: dict[tuple[str, int], list[float]] = {}
@@ -64,7 +66,7 @@ def main() -> None:
         for threads in given.threads:
             for name, python, code in runs:
                 clock = "cpu" if given.cpu_time else "wall"
-                speed = steps_per_second(python, code, threads, threads, clock, given.steps)
+                speed = steps_per_second(python, code, threads, threads, clock, given.steps, given.device)
                 speeds.setdefault((name, threads), []).append(speed)
     print_speeds("threads", speeds)
     if given.peer:

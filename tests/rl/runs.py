@@ -37,9 +37,9 @@ class FakeTrial:
 
     def __init__(
         self, params: dict[str, Any], *, seed: int = 1, saved: tuple[int, Any] | None = None,
-        stop_at: int | None = None,
+        stop_at: int | None = None, device: str = "cpu",
     ) -> None:
-        self.params, self.seed, self.device = params, seed, "cpu"
+        self.params, self.seed, self.device = params, seed, device
         self.saved, self.reports = saved, list[tuple[int, dict[str, float]]]()
         self.notes: dict[str, tuple[str, str]] = {}
         self.should_stop = self.preempted = False
@@ -71,15 +71,15 @@ class FakeTrial:
         return weights
 
 
-def check_resumes(given: dict[str, Any], stops: tuple[int, ...]) -> None:
+def check_resumes(given: dict[str, Any], stops: tuple[int, ...], device: str = "cpu") -> None:
     """A run that is cut off at any of these reports, and goes on, ends as the undisturbed one does to the last bit."""
-    whole = FakeTrial(given)
+    whole = FakeTrial(given, device=device)
     expected = train(whole)
     for stop_at in stops:
-        cut = FakeTrial(given, stop_at=stop_at)
+        cut = FakeTrial(given, stop_at=stop_at, device=device)
         with pytest.raises(KeyboardInterrupt):
             train(cut)
-        again = FakeTrial(given, saved=cut.saved)
+        again = FakeTrial(given, saved=cut.saved, device=device)
         assert train(again) == expected
         assert same(again.saved, whole.saved)
         begun_at = cut.saved[0] if cut.saved else 0
