@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from velodrome.envs.env_batch import EnvBatch
+from velodrome.rl.devices import resume_draws
 from velodrome.rl.normalize import RewardNormalizer
 from velodrome.rl.policy import Policy
 from velodrome.rl.recurrent import LSTMState
@@ -130,7 +131,7 @@ class Actor:
         if self._state is not None:
             self._state = (LSTMState(*(part.to(self._device) for part in state["memory"])) if is_exact
                            else self.policy.initial_state(self.envs.num_envs))
-        self.generator.set_state(state["generator"])
+        resume_draws(self.generator, state["generator"])
         self.episodes.load(state["episodes"])
         if self.reward_normalizer is not None:
             self.reward_normalizer = RewardNormalizer.from_state(state["reward_normalizer"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
+from torch import Generator, Tensor
 
 
 def learning_device(wanted: str, given: str, threads: int, *, is_image: bool) -> torch.device:
@@ -17,6 +20,19 @@ def learning_device(wanted: str, given: str, threads: int, *, is_image: bool) ->
     if threads or not is_image:
         # A small network is quickest on one thread, and then a run does not depend on who else is at work.
         torch.set_num_threads(threads or 1)
-    if wanted == "auto":
-        return torch.device(given if is_image else "cpu")
-    return torch.device(wanted)
+    device = torch.device((given if is_image else "cpu") if wanted == "auto" else wanted)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # a seed gives the same run, and a resumed run is the undisturbed one
+    return device
+
+
+def resume_draws(generator: Generator, state: Tensor) -> None:
+    """Goes on with the stream of random numbers that ``generator.get_state()`` gave ``state`` of.
+
+    A state that was made on another kind of device can't be gone on from: it is the seed of a new stream then.
+    """
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state)
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

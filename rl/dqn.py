@@ -19,7 +19,7 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.errors import UsageError
 from velodrome.rl import td_losses
 from velodrome.rl.dense import Mlp
-from velodrome.rl.devices import learning_device
+from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.rl.dqn_config import DQNConfig
 from velodrome.rl.exploration import LastingEpsilonGreedy
 from velodrome.rl.finite import check_finite
@@ -181,7 +181,7 @@ class DQN:
         self.step.load(state["network"])
         self.target_weights.copy_(state["target"])
         self.policy.sight.load(state["sight"])
-        self.noise.set_state(state["noise"])
+        resume_draws(self.noise, state["noise"])
         self.updates_done = state["updates_done"]
         self.exploration.lasting = state["lasting"].to(self.device)
         for trunk in (self.policy.network.trunk, self.target.trunk):

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from velodrome.envs.env_batch import EnvBatch, Step
 from velodrome.rl.actor import Episodes
+from velodrome.rl.devices import resume_draws
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.replay import Field, ReplayBuffer, Transitions
 from velodrome.seeding import derive, generator
@@ -204,8 +205,8 @@ class OffPolicy:
             self.buffer.cut()
         self.steps_done = state["steps_done"]
         self._episodes.load(state["episodes"])
-        self._actions.set_state(state["actions"])
-        self._random.set_state(state["random"])
+        resume_draws(self._actions, state["actions"])
+        resume_draws(self._random, state["random"])
         self._draws.bit_generator.state = state["draws"]
         if self.priorities is not None:
             self.priorities.load_state(state["priorities"])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from velodrome.rl.categorical_loss import LossWeights, categorical_loss, serves
+from velodrome.rl.devices import resume_draws
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
@@ -127,5 +128,5 @@ class PPO:
         """Goes on from a state, bit for bit on a CPU."""
         self.adam.load(state)
         self.policy.sight.load(state["sight"])
-        self.generator.set_state(state["generator"])
+        resume_draws(self.generator, state["generator"])
         self.updates_done = state["updates_done"]

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from velodrome.envs.env_batch import EnvBatch
-from velodrome.rl.devices import learning_device
+from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.products import choose_product_precision
@@ -107,7 +107,7 @@ class SoftLearner:
         self.policy_step.load(state["policy"])
         self.critic_step.load(state["critics"])
         self.temperature.load(state["temperature"])
-        self.generator.set_state(state["generator"])
+        resume_draws(self.generator, state["generator"])
         self.policy.noise.load(state["noise"])
         self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
         self._compute_in(state.get("precision", "float32"))  # a new choice might be another; older states have none

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.dense import Mlp
-from velodrome.rl.devices import learning_device
+from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam, flatten
 from velodrome.rl.off_policy import OffPolicy
@@ -200,7 +200,7 @@ class TD7:
             part.copy_(state["targets"][name])
         (low, high), (lowest, highest) = state["bounds"], state["seen"]
         self._bounds, self._seen = (low, high), (lowest, highest)
-        self.generator.set_state(state["generator"])
+        resume_draws(self.generator, state["generator"])
         self.policy.noise.load(state["noise"])
         self.policy.sight.load(state["sight"])
         self.updates_done, self._policy_loss = state["updates_done"], state["policy_loss"]

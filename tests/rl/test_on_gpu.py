@@ -131,10 +131,11 @@ def test_images_are_learnt_on_a_gpu_without_a_word_and_vectors_are_not() -> None
             learning.update()
 
 
-def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu() -> None:
-    algo, env, given = SMALL["ppo, images"]
+@pytest.mark.parametrize("kind", ["ppo, images", "dqn, images"])
+def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(kind: str) -> None:
+    algo, env, given = SMALL[kind]
     settings = {**given, "eval_episodes": 2, "checkpoint_s": 0.0}
-    cut = FakeTrial(params(env, 640, settings, algo), stop_at=3, device="cuda")
+    cut = FakeTrial(params(env, 640, settings, algo), stop_at=2, device="cuda")
     with pytest.raises(KeyboardInterrupt):
         train(cut)
     again = FakeTrial(cut.params, saved=cut.saved, device="cpu")

@@ -28,11 +28,11 @@ def train(trial):
     if (state := trial.restore(trial.device)) is not None:
         w, first = state["w"], state["step"] + 1
         assert w.is_cuda
-    share = BIG if x > LARGE else 0.02
+    share = BIG if x > LARGE and trial.number >= FROM else 0.02
     held = torch.zeros(int(share * total), dtype=torch.uint8, device=trial.device)
     for step in range(first, 8):
         w = w @ torch.eye(3, device=trial.device)
-        time.sleep(0.2)
+        time.sleep(0.4)
         trial.report(step, loss=w.mean() + held[:1].sum())
         trial.checkpoint(step, {"w": w, "step": step})
 """
@@ -44,9 +44,10 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def sweep(trials: int, *, large: float = 1.0, big: float = 0.3, **more: Any) -> velo.Study:
-    """Trials whose x is over ``large`` take ``big`` of the GPU's memory, the others a fiftieth."""
-    Path("train.py").write_text(OBJECTIVE.replace("LARGE", str(large)).replace("BIG", str(big)))
+def sweep(trials: int, *, large: float = 1.0, big: float = 0.3, first: int = 0, **more: Any) -> velo.Study:
+    """Trials from the ``first`` on whose x is over ``large`` take ``big`` of the GPU's memory, others a fiftieth."""
+    Path("train.py").write_text(
+        OBJECTIVE.replace("LARGE", str(large)).replace("BIG", str(big)).replace("FROM", str(first)))
     return velo.sweep("train.py", trials=trials, sampler="random", seed=5, progress=False, **more)
 
 
@@ -63,7 +64,7 @@ def most_at_once(study: velo.Study) -> int:
 
 
 def test_trials_share_the_gpu_once_it_is_known_what_they_need() -> None:
-    study = sweep(10, workers=None)
+    study = sweep(10)
     assert {trial.state for trial in study.trials} == {"completed"}
     assert all(trial.value == pytest.approx(trial.params["x"], rel=1e-5) for trial in study.trials)
     assert any("share a GPU" in reason for reason in reasons(study, "resize"))
@@ -72,7 +73,7 @@ def test_trials_share_the_gpu_once_it_is_known_what_they_need() -> None:
 
 
 def test_a_part_that_is_too_small_costs_a_start_and_nothing_else() -> None:
-    study = sweep(12, large=0.7)
+    study = sweep(24, large=0.3, first=12)
     assert {trial.state for trial in study.trials} == {"completed"}
     assert all(trial.value == pytest.approx(trial.params["x"], rel=1e-5) for trial in study.trials)
     preempted = study.query("select data from events where kind = 'preempted' and study_id = :study_id")

@@ -43,7 +43,7 @@ _DECISION = _insert("decisions", DECISION_COLUMNS)
 _ARTIFACT = _insert("artifacts", ARTIFACT_COLUMNS, ("trial_id", "kind", "attempt", "path"))
 _CHECKPOINT = _insert("checkpoints", CheckpointRow._fields, ("trial_id", "step"))
 _ATTR = _insert("attrs", ("trial_id", "name", "value"), ("trial_id", "name"))
-_FORGET = "DELETE FROM metrics WHERE trial_id = ?1 AND (?2 IS NULL OR step > ?2)"
+_FORGET = "DELETE FROM metrics WHERE trial_id = :trial_id AND (:step IS NULL OR step > :step)"
 _DISCARD = "DELETE FROM checkpoints WHERE trial_id = ? AND path = ?"
 
 
@@ -109,7 +109,7 @@ class Buffers:
             changes = ", ".join(f"{name} = ?" for name in columns)
             conn.execute(f"UPDATE studies SET {changes} WHERE id = ?", (*columns.values(), study_id))
         if self._forgotten:
-            conn.executemany(_FORGET, list(self._forgotten.items()))
+            conn.executemany(_FORGET, [{"trial_id": id_, "step": step} for id_, step in self._forgotten.items()])
         if self._discarded:
             conn.executemany(_DISCARD, self._discarded)
         if self.trials:
