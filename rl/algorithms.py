@@ -41,6 +41,12 @@ _MODULES = {"ppo": "on_policy", "dqn": "dqn", "sac": "sac", "crossq": "crossq", 
 _LEARNS_MEANWHILE = ("dqn", "sac", "crossq", "td7")
 """What learns from a replay buffer does so while the environments step."""
 
+_PAYS_ON_GPU = ("td7",)
+"""What is quicker on a GPU even without images."""
+
+_IMAGES = ("ALE", "MinAtar")
+"""Environments' namespaces with images."""
+
 _MAX_STEPS = 10**12
 
 
@@ -104,6 +110,19 @@ def training_space(
     domains |= searched
     domains |= settings.space_of(RunConfig, of_run)
     return Space(domains)
+
+
+def resources_of(space: Space, given: str) -> str:
+    """What a run asks for: as given, and where that says nothing of GPUs, one if there is one and it would learn there.
+
+    Environments of the user's own may have images, too; that is not known here.
+    """
+    options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
+    namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
+    pays = options["algo"][0] in _PAYS_ON_GPU or (slash and namespace in _IMAGES)
+    if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
+        return given
+    return f"{given},gpu=auto" if given else "gpu=auto"
 
 
 def run_name(space: Space) -> str:

@@ -7,21 +7,32 @@ import hashlib
 import torch
 from torch import Generator, Tensor
 
+from velodrome.errors import UsageError
 
-def learning_device(wanted: str, given: str, threads: int, *, is_image: bool) -> torch.device:
+
+def learning_device(
+    wanted: str, given: str, threads: int, *, is_image: bool, is_large: bool = False
+) -> torch.device:
     """Where to learn; sets torch's threads as well.
 
     Args:
-        wanted: ``auto``, ``cpu`` or ``cuda``: auto takes a GPU for images alone, where it pays.
+        wanted: ``auto``, ``cpu`` or ``cuda``: auto takes a GPU where it pays, for images and large networks.
         given: The trial's device.
         threads: Torch's threads; 0 for one with vectors, as many as the trial has with images.
         is_image: Whether observations are images.
+        is_large: Whether a step of learning is work enough for a GPU anyway.
+
+    Raises:
+        UsageError: If a GPU is wanted and there is none.
     """
     if threads or not is_image:
         # A small network is quickest on one thread, and then a run does not depend on who else is at work.
         torch.set_num_threads(threads or 1)
-    device = torch.device((given if is_image else "cpu") if wanted == "auto" else wanted)
+    device = torch.device((given if is_image or is_large else "cpu") if wanted == "auto" else wanted)
     if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("There is no GPU to learn on", given="device=cuda", allowed="auto or cpu, here",
+                             hint="--resources gpu=1 asks for a GPU, where the machine has one that torch can use")
         torch.backends.cudnn.deterministic = True  # a seed gives the same run, and a resumed run is the undisturbed one
     return device
 

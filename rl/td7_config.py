@@ -52,4 +52,5 @@ class TD7Config:
     threads: int = setting(0, "Torch's threads; 0 for one.", Int(0, 1_024))
     precision: str = setting("auto", "What wide layers multiply in on a CPU; auto for the quicker here.",
                              Choice("auto", "float32", "bfloat16"))
-    device: str = setting("auto", "auto: the CPU, which is quicker for small networks.", Choice("auto", "cpu", "cuda"))
+    device: str = setting("auto", "auto: the trial's GPU where it has one, otherwise the CPU.",
+                          Choice("auto", "cpu", "cuda"))

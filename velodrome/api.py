@@ -30,7 +30,7 @@ from velodrome.new_study import (
 from velodrome.options import Options
 from velodrome.progress import say
 from velodrome.records import StudyRow
-from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
+from velodrome.rl.algorithms import GOAL, OBJECTIVE, resources_of, training_space
 from velodrome.search.default_sampler import choose_sampler
 from velodrome.search.space import Space
 from velodrome.store.reader import Reader
@@ -169,7 +169,7 @@ def train(
         store: The results store.
         executor: ``process``, ``inline`` or ``ray``.
         address: Of the Ray cluster to join, ``"auto"`` or ``"HOST:PORT"``; by default ``ray`` is one of our own, here.
-        resources: What the run needs.
+        resources: What the run needs; by default a core, and a GPU, where there are some, for what is quicker there.
         timeout_s: Stop after so many seconds; ``resume`` goes on from the last checkpoint.
         priority: As for ``sweep``.
         progress: Show a progress line on stderr, or call this with each ``Progress``.
@@ -181,11 +181,11 @@ def train(
         StudyFailedError: If the run failed; it carries the traceback.
         Interrupted: As for ``sweep``.
     """
-    env = known_env(env)
+    space = training_space(algo, known_env(env), steps, settings)
     return sweep(
-        OBJECTIVE, training_space(algo, env, steps, settings), trials=seeds, goal=GOAL, sampler="random", seed=seed,
-        name=name, store=store, executor=executor, address=address, workers=workers, resources=resources,
-        breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
+        OBJECTIVE, space, trials=seeds, goal=GOAL, sampler="random", seed=seed,
+        name=name, store=store, executor=executor, address=address, workers=workers,
+        resources=resources_of(space, resources), breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
     )
 
 

@@ -1,8 +1,40 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from velodrome.rl.devices import resume_draws
+from velodrome.errors import UsageError
+from velodrome.rl.algorithms import resources_of, training_space
+from velodrome.rl.devices import learning_device, resume_draws
+from velodrome.types import ParamValue
+
+
+@pytest.mark.parametrize(("algo", "env", "settings", "given", "expected"), [
+    ("ppo", "CartPole-v1", {}, "", ""), ("ppo", "CartPole-v1", {}, "cpus=2", "cpus=2"),
+    ("ppo", "CartPole-v1", {"device": "cuda"}, "cpus=2", "cpus=2,gpu=auto"),
+    ("ppo", "MinAtar/Breakout-v1", {}, "", "gpu=auto"), ("dqn", "ale_py:ALE/Pong-v5", {}, "", "gpu=auto"),
+    ("dqn", "ALE/Pong-v5", {"device": "cpu"}, "", ""), ("dqn", "ALE/Pong-v5", {}, "gpu=0", "gpu=0"),
+    ("sac", "HalfCheetah-v5", {}, "", ""), ("td7", "HalfCheetah-v5", {}, "", "gpu=auto"),
+    ("td7", "HalfCheetah-v5", {"device": "cpu"}, "", ""),
+])
+def test_a_gpu_is_asked_for_where_it_pays(
+    algo: str, env: str, settings: dict[str, ParamValue], given: str, expected: str
+) -> None:
+    for search in (False, True):
+        assert resources_of(training_space(algo, env, 1_000, settings, search=search), given) == expected
+
+
+def test_where_it_learns(one_thread: None) -> None:
+    assert learning_device("auto", "cuda", 1, is_image=False).type == "cpu"
+    assert learning_device("auto", "cpu", 1, is_image=True).type == "cpu"
+    assert learning_device("cpu", "cuda", 1, is_image=True).type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("wanted", "given"), [("cuda", "cpu"), ("auto", "cuda")])
+def test_a_gpu_that_is_not_there_is_told(wanted: str, given: str) -> None:
+    with pytest.raises(UsageError, match="There is no GPU to learn on"):
+        learning_device(wanted, given, 1, is_image=True)
 
 
 def test_a_stream_goes_on_and_that_of_another_kind_of_device_begins_anew() -> None:

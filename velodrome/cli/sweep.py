@@ -95,7 +95,8 @@ def _of_algorithm(
     algo: str, env: str, steps: int, given: tuple[str, ...], settings: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """The objective of a training run, and the sweep's settings with its space and goal."""
-    from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
+    from velodrome.rl.algorithms import GOAL, OBJECTIVE, resources_of, training_space
 
     space = training_space(algo, env, steps, given, search=True)
-    return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL}
+    resources = resources_of(space, settings["resources"])
+    return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL, "resources": resources}
