@@ -69,6 +69,16 @@ SEARCHES = {
     "pendulum-memory": Search("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, 20, (
         "num_envs=16|32", "num_steps=64|128", "epochs=10|15|20", "minibatches=2|4|8", "lr=1e-3..6e-3:log",
         "gae_lambda=0.9|0.95", "gamma=0.9|0.95")),
+    "pendulum-ppo": Search("ppo", "Pendulum-v1", 100_000, 16, (
+        "num_envs=4|8|16", "num_steps=256|512|1024", "epochs=5|10|15", "minibatches=16|32|64", "lr=3e-4..3e-3:log",
+        "gamma=0.9|0.95", "gae_lambda=0.9|0.95")),
+    # With 40,000 steps in place of 100,000, which most settings solve it with.
+    "cartpole-memory": Search("ppo", "velodrome/CartPoleNoVelocity-v1", 40_000, 20, (
+        "num_envs=16|32", "num_steps=32|64|128", "epochs=4|8|12", "minibatches=2|4|8", "lr=5e-4..5e-3:log",
+        "gamma=0.98|0.99", "gae_lambda=0.8|0.9|0.95")),
+    "pendulum-td7": Search("td7", "Pendulum-v1", 6_000, 12, (
+        "width=64|128", "embedding=32|64|128", "batch_size=64|128|256", "lr=5e-4..3e-3:log", "critic_lr=5e-4..3e-3:log",
+        "gamma=0.95|0.98|0.99", "target_every=100|250")),
     "lunarlander": Search("ppo", "LunarLander-v3", 200_000, 16, (
         "num_steps=128|256", "epochs=4|8", "minibatches=16|32", "lr=5e-4..3e-3:log", "gamma=0.99|0.995|0.999",
         "gae_lambda=0.95|0.98", "entropy_coef=1e-3..0.02:log")),
