@@ -211,7 +211,8 @@ def measured(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[Resul
             ways[size, num] = num, ("fused", name, size // num)
     for processes, command in ways.values():
         pool.run(processes, command, warm_up=True)
-    groups = {size: pool.run(1, ("probe", name, (size, num))) for size in sizes}
+    sharing = num if pool.device == "cpu" else 1  # a GPU has one worker, with one group
+    groups = {size: pool.run(1, ("probe", name, (size, sharing))) for size in sizes}
     found: dict[Any, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, (processes, command) in ways.items():
@@ -222,7 +223,7 @@ def measured(name: str, pool: Pool, sizes: list[int], rounds: int) -> list[Resul
     for size in sizes:
         others = ["one"] if size < num else ["one", "default", "pool"]
         ours = [way for way in ((size, 1), (size, num)) if way in found]
-        auto = (_ratio(found, [_nearest(ours, found, groups[size])], others) if groups[size]
+        auto = (_ratio(found, [_nearest(ours, found, groups[size], sharing)], others) if groups[size]
                 else _ratio(found, ["alone"], ["one"]))
         more_bytes = (pool.run(1, ("bytes", name, size)) - one_bytes) / (size - 1) if size > 1 else one_bytes
         results.append(Result(
@@ -241,9 +242,9 @@ def _ratio(found: dict[Any, list[float]], ours: list[Any], others: list[Any]) ->
     return statistics.median(max(found[way][i] for way in ours) / max(found[way][i] for way in others) for i in rounds)
 
 
-def _nearest(ours: list[Any], found: dict[Any, Any], group: float) -> Any:
-    """What was measured with as many processes and groups nearest to the size that the probe chose."""
-    processes = ours[-1][1]
+def _nearest(ours: list[Any], found: dict[Any, Any], group: float, sharing: int) -> Any:
+    """What was measured with so many processes, or with one, and groups nearest to the size that the probe chose."""
+    processes = min(ours[-1][1], sharing)
     ways = [way for way in found if isinstance(way, tuple) and way[1] == processes and way[0] <= ours[-1][0]]
     return min(ways, key=lambda way: abs(math.log(way[0] / processes / group)))
 
@@ -252,7 +253,7 @@ class Pool:
     """Processes that train, each on one thread, and that are told by messages what."""
 
     def __init__(self, num: int, device: str, seconds: float) -> None:
-        self.num = num
+        self.num, self.device = num, device
         context = multiprocessing.get_context("spawn")
         self._links = []
         for _ in range(num):

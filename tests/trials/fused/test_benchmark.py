@@ -28,7 +28,7 @@ def fusion() -> ModuleType:
 class Given:
     """A pool of 8 processes on a GPU, by figures."""
 
-    num = 8
+    num, device = 8, "cuda"
 
     def __init__(self, group: float) -> None:
         self._group = group
@@ -50,7 +50,7 @@ class Given:
 
 def test_the_bars_of_a_gpu(fusion: ModuleType) -> None:
     [few, many] = fusion.measured(NAME, Given(8.0), [8, 64], 3)
-    assert many.line() == f"| {NAME} | 64 | 400 | 900 | 1,200 | 6,400 | 3,200 | 5.33 | by 8 2.67 | 4 KiB |"
+    assert many.line() == f"| {NAME} | 64 | 400 | 900 | 1,200 | 6,400 | 3,200 | 5.33 | by 8 0.67 | 4 KiB |"
     assert fusion.bars([few, many]) == (
         f"{NAME}, 64: 16.0 times one process (reached: 15), 5.3 times the best without (reached: 4)"
     )
