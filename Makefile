@@ -1,5 +1,6 @@
 # make demo      a real sweep on scikit-learn's digits, an agent for CartPole, then a question to both
 # make test      the tests, without the slow ones        make test-all  all of them
+# make test-gpu  the tests that need a GPU
 # make check     style, types and import layers          make clean     removes what make made
 #
 # The first of them creates .venv and installs velodrome there; nothing but Python 3.11 or newer is needed.
@@ -12,7 +13,7 @@ STORE := demo.db
 PYTHON ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-all check install clean
+.PHONY: demo test test-all test-gpu check install clean
 
 demo: install
 	@rm -rf $(STORE) $(STORE)-wal $(STORE)-shm $(STORE).lock $(STORE:.db=.logs) $(STORE:.db=.files)
@@ -37,6 +38,9 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
+
+test-gpu: install
+	VELODROME_TEST_GPU=1 $(BIN)/python -m pytest tests/trials/test_on_gpu.py tests/rl/test_on_gpu.py tests/trials/test_state_codec.py
 
 check: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 settings.register_profile("velodrome", deadline=None)  # the machine may be busy
 settings.load_profile("velodrome")
+
+# Where there are GPUs, too, tests are of the CPU; those of a GPU run by themselves: make test-gpu
+if "VELODROME_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Under nohup the processes that tests start would not hear the signal either.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.support.gpus import needs_gpu
 from velodrome.trials.state_codec import decode, encode
 
 _SCALARS = (
@@ -169,7 +170,7 @@ def test_only_what_was_on_a_gpu_goes_where_the_caller_wants_it() -> None:
     assert [t.device.type for t in again.values()] == ["meta", "cpu"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 def test_tensors_on_a_gpu() -> None:
     state = {"w": torch.rand(3, 2, device="cuda").T, "p": torch.nn.Parameter(torch.ones(2, device="cuda")),
              "rng": torch.cuda.get_rng_state(), "cpu": torch.ones(2)}
