@@ -31,8 +31,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "gae_lambda": 0.95, "entropy_coef": 4.4e-3, "normalize_obs": True, "normalize_reward": True,
         },
         "Pendulum-v1": {
-            "num_envs": 4, "num_steps": 1024, "epochs": 10, "minibatches": 64, "lr": 1e-3, "gamma": 0.9,
-            "gae_lambda": 0.95,
+            "num_envs": 8, "num_steps": 512, "epochs": 10, "minibatches": 64, "lr": 2.66e-3, "gamma": 0.95,
+            "gae_lambda": 0.9,
         },
         "PendulumNoVelocity-v1": {
             "num_envs": 32, "num_steps": 64, "epochs": 15, "minibatches": 4, "lr": 3e-3, "gamma": 0.9,
