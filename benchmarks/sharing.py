@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 from velodrome.resources.demand import Demand
@@ -90,7 +91,7 @@ def shares(folder: Path, seconds: float, quantum_s: float) -> None:
 
 def _times_s(store: Path, start: float, end: float) -> tuple[float, float]:
     """Processor time and time of the trials within the window, those at its edges by their part in it."""
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as conn:
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as conn, conn:
         rows = conn.execute("SELECT value, started_at, finished_at FROM trials WHERE state = 'completed'").fetchall()
     core_s = slot_s = 0.0
     for cpu_s, began, ended in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_a_trial(velo, number, story):
 
 
 def test_of_a_sampler_that_does_not_learn_nothing_is_promised(velo, store):
-    with sqlite3.connect(store) as conn:
+    with closing(sqlite3.connect(store)) as conn, conn:
         conn.execute("update studies set sampler = 'random'")
     conn.close()
     for number in ("4", "5"):
@@ -105,7 +106,7 @@ def test_a_study_groups_what_failed_alike(velo):
 
 
 def test_a_study_counts_the_places_that_its_trials_gave_away(velo, store):
-    with sqlite3.connect(store) as conn:
+    with closing(sqlite3.connect(store)) as conn, conn:
         conn.executemany(
             "insert into events (study_id, seq, at, kind, number, data) "
             "select study_id, ?, at, 'preempted', 2, '[\"bob has come\"]' from events where kind = 'lost'",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_full_disk_stops_the_study_with_an_error_and_it_goes_on_when_there_is_
 def test_a_store_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     objective = write_objective(tmp_path)
     assert velo(tmp_path, "sweep", str(objective), "--trials", "2", "--name", "s")[0] == 0
-    with sqlite3.connect(tmp_path / "velodrome.db") as db:
+    with closing(sqlite3.connect(tmp_path / "velodrome.db")) as db, db:
         db.execute("pragma user_version = 999")
     db.close()
     before = (tmp_path / "velodrome.db").read_bytes()

@@ -140,11 +140,11 @@ def test_usage_is_written_lazily_and_decays(place: Place) -> None:
     id_, _ = ledger.join("ann", "one", NORMAL, Demand(), VIEW, 2)
     clock.advance(100.0)
     ledger.update(id_, 2)  # nothing changes, so nothing is written
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         assert conn.execute("SELECT usage FROM tenants").fetchall() == [(0.0,)]
     clock.advance(1e6)
     ledger.leave(id_)
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         assert conn.execute("SELECT usage FROM tenants").fetchone()[0] == pytest.approx(100 / 0.6931471805599453)
     ledger.close()
 
@@ -170,13 +170,13 @@ BEGIN SELECT RAISE(ABORT, 'overcommitted'); END
 
 
 def test_processes_that_hammer_it_never_overcommit(place: Place, ledger: Ledger) -> None:
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute(GUARD)  # every single insertion is looked at, by the database itself
     processes = [start(place, HAMMER, str(seed)) for seed in range(5)]
     for process in processes:
         process.communicate(timeout=120)
     assert [process.returncode for process in processes] == [0] * 5
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         assert conn.execute("SELECT count(*) FROM leases").fetchone() == (0,)
         assert conn.execute("SELECT seq FROM sqlite_sequence WHERE name = 'leases'").fetchone()[0] > 20
 
@@ -204,14 +204,14 @@ def test_a_dead_holder_that_nobody_has_reaped_is_dead(ledger: Ledger, holding: s
 
 
 def test_a_reused_process_id_fools_nobody(place: Place, ledger: Ledger, holding: subprocess.Popen[str]) -> None:
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute("UPDATE sharers SET started = started - 1")  # as if the holder had died, and its id come again
     _, held = ledger.join("ann", "one", NORMAL, Demand(), VIEW, 2)
     assert len(held.leases) == 2
 
 
 def test_a_restart_of_the_machine_voids_all(place: Place, ledger: Ledger, holding: subprocess.Popen[str]) -> None:
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute("UPDATE sharers SET space = 'another-start ' || substr(space, instr(space, ' ') + 1)")
     _, held = ledger.join("ann", "one", NORMAL, Demand(), VIEW, 2)
     assert len(held.leases) == 2
@@ -220,12 +220,12 @@ def test_a_restart_of_the_machine_voids_all(place: Place, ledger: Ledger, holdin
 def test_a_stopped_process_gets_nothing_more(ledger: Ledger, place: Place, holding: subprocess.Popen[str]) -> None:
     holding.send_signal(signal.SIGSTOP)
     deadline = time.monotonic() + 10
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         holder = Holder(*conn.execute("SELECT pid, started, space FROM sharers").fetchone())
     while holder.life() is not Life.STOPPED:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute("DELETE FROM leases")
     _, held = ledger.join("ann", "one", NORMAL, Demand(), VIEW, 2)
     assert len(held.leases) == 2
@@ -245,7 +245,7 @@ def test_a_writer_that_dies_within_a_transaction_leaves_nothing_of_it(place: Pla
     process = start(place, CRASH)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         assert conn.execute("SELECT amounts FROM leases").fetchall() == [('{"cores": 1000}',)]
     _, held = ledger.join("ann", "one", NORMAL, Demand(), VIEW, 2)
     assert len(held.leases) == 2
@@ -313,7 +313,7 @@ def test_a_page_that_is_damaged_later_is_said_too(place: Place) -> None:
 
 def test_another_programs_database_is_left_alone(place: Place) -> None:
     place.path.parent.mkdir(parents=True)
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute("CREATE TABLE mine (x)")
     with pytest.raises(LedgerError, match="is no ledger"):
         Ledger(place)
@@ -321,7 +321,7 @@ def test_another_programs_database_is_left_alone(place: Place) -> None:
 
 def test_a_newer_version_is_left_alone(place: Place) -> None:
     Ledger(place).close()
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.execute("PRAGMA user_version = 99")
     with pytest.raises(LedgerError, match="newer version"):
         Ledger(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_a_slot_goes_from_one_to_the_other(shares: Shares, clock: FakeClock) -> 
 def test_calls_without_news_touch_nothing(shares: Shares, place: Place) -> None:
     share = shares.open("ann", 2)
     share.update(2)
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         before = conn.execute("PRAGMA data_version").fetchone()
         for _ in range(10):
             share.update(2)
@@ -116,7 +117,7 @@ def test_calls_without_news_touch_nothing(shares: Shares, place: Place) -> None:
 
 def test_a_share_that_the_ledger_has_forgotten_begins_anew(shares: Shares, place: Place) -> None:
     share = shares.open("ann", 2)
-    with sqlite3.connect(place.path) as conn:
+    with closing(sqlite3.connect(place.path)) as conn, conn:
         conn.executescript("DELETE FROM leases; DELETE FROM sharers;")
     slots = share.update(2).slots
     assert [slot.env[VARIABLE].split(":")[0] for slot in slots] == ["3", "4"]
