@@ -29,10 +29,12 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
     device, threads = next(policy.parameters()).device.type, torch.get_num_threads()
     if config.device != "auto":
         yield "device", f"{device}: as given"
-    elif trunk is None:
-        yield "device", f"{device}: for vectors a GPU does not pay"
-    else:
+    elif trunk is not None:
         yield "device", f"{device}: that of the trial, for images"
+    elif getattr(policy, "is_large", False):
+        yield "device", f"{device}: that of the trial, for large networks"
+    else:
+        yield "device", f"{device}: for vectors a GPU does not pay"
     if getattr(policy, "is_side_by_side", False):
         why = "as given" if config.threads else "the trial has them, and minibatches are large"
         yield "threads", f"2, policy and value on one each: {why}"

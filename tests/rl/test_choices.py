@@ -34,6 +34,13 @@ def test_what_critics_multiply_in_is_said() -> None:
         assert trial.notes["precision"] == (expected, "sac")
 
 
+def test_large_networks_learn_where_the_trial_is() -> None:
+    given = {"learning_starts": 16, "batch_size": 16, "width": 16, "embedding": 8, "eval_episodes": 1}
+    trial = FakeTrial(params("Pendulum-v1", 40, given, algo="td7"))
+    train(trial)
+    assert trial.notes["device"] == ("cpu: that of the trial, for large networks", "td7")
+
+
 def test_two_threads_are_said_where_there_are_two() -> None:
     given = {"num_envs": 16, "num_steps": 64, "minibatches": 2, "epochs": 1, "eval_episodes": 1, "threads": 2}
     trial = FakeTrial(params("CartPole-v1", 1_024, given))
