@@ -122,13 +122,16 @@ def test_its_policy_plays_on_a_cpu_as_it_does_there(kind: str) -> None:
             obs = step.obs
 
 
-def test_images_are_learnt_on_a_gpu_without_a_word_and_vectors_are_not() -> None:
-    for env, expected in (("MinAtar/Breakout-v1", "cuda"), ("CartPole-v1", "cpu")):
-        _, config = read_params({"algo": "ppo", "env": env, "steps": 100, **test_ppo.SMALL})
-        with make_envs(env, 4) as envs:
-            learning = learning_of("ppo")(envs, config, steps=100, seed=1, device="cuda")
-            assert learning.device.type == expected
-            learning.update()
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("ppo, images", "cuda"), ("dqn, images", "cuda"), ("td7", "cuda"), ("ppo", "cpu"), ("sac", "cpu"),
+])
+def test_a_gpu_is_taken_without_a_word_where_it_pays(kind: str, expected: str) -> None:
+    algo, env, given = SMALL[kind]
+    _, config = read_params({"algo": algo, "env": env, "steps": 100, **given})
+    with make_envs(env, 4) as envs:
+        learning = learning_of(algo)(envs, config, steps=100, seed=1, device="cuda")
+        assert next(learning.policy.parameters()).device.type == expected
+        learning.update()
 
 
 @pytest.mark.parametrize("kind", ["ppo, images", "dqn, images"])
