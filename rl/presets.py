@@ -81,8 +81,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     },
     "td7": {
         "Pendulum-v1": {
-            "learning_starts": 500, "batch_size": 256, "width": 64, "embedding": 32, "lr": 5.48e-4, "critic_lr": 1.35e-3,
-            "gamma": 0.95, "target_every": 250,
+            "learning_starts": 500, "batch_size": 256, "width": 64, "embedding": 32, "lr": 5.48e-4,
+            "critic_lr": 1.35e-3, "gamma": 0.95, "target_every": 250,
         },
     },
     "crossq": {
