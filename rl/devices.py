@@ -10,9 +10,7 @@ from torch import Generator, Tensor
 from velodrome.errors import UsageError
 
 
-def learning_device(
-    wanted: str, given: str, threads: int, *, is_image: bool, is_large: bool = False
-) -> torch.device:
+def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, is_large: bool = False) -> torch.device:
     """Where to learn; sets torch's threads as well.
 
     Args:

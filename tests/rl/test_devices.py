@@ -30,9 +30,9 @@ def test_where_it_learns(one_thread: None) -> None:
     assert learning_device("cpu", "cuda", 1, is_image=True).type == "cpu"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(("wanted", "given"), [("cuda", "cpu"), ("auto", "cuda")])
-def test_a_gpu_that_is_not_there_is_told(wanted: str, given: str) -> None:
+def test_a_gpu_that_is_not_there_is_told(wanted: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="There is no GPU to learn on"):
         learning_device(wanted, given, 1, is_image=True)
 
