@@ -85,6 +85,16 @@ SEARCHES = {
     "doorkey": Search("ppo", "velodrome/DoorKey-5x5-v0", 60_000, 24, (
         "num_envs=16|32", "num_steps=64|128", "epochs=4|8|12", "minibatches=4|8|16", "lr=5e-4..4e-3:log",
         "gamma=0.95|0.98|0.99", "entropy_coef=3e-3..0.03:log")),
+    # A tenth of the steps that it is measured with, as for MinAtar an eighth and for HalfCheetah three twentieths.
+    "fourrooms": Search("ppo", "velodrome/FourRooms-v0", 500_000, 14, (
+        "num_envs=32|64", "num_steps=32|64|128", "epochs=2|4|8", "minibatches=4|8|16", "lr=3e-4..3e-3:log",
+        "gamma=0.98|0.99", "gae_lambda=0.9|0.95", "entropy_coef=3e-3..0.03:log")),
+    "minatar": Search("ppo", "MinAtar/Breakout-v1", 500_000, 12, (
+        "num_envs=32|64|128", "num_steps=64|128", "epochs=2|4|8", "minibatches=8|16", "lr=1e-3..5e-3:log",
+        "gamma=0.98|0.99", "gae_lambda=0.9|0.95", "entropy_coef=3e-3..0.03:log")),
+    "halfcheetah": Search("crossq", "HalfCheetah-v5", 30_000, 10, (
+        "learning_starts=2500|5000|10000", "lr=5e-4..2e-3:log", "critic_lr=5e-4..2e-3:log", "gamma=0.98|0.99",
+        "noise_memory=0.0|0.5")),
     "cartpole-dqn": Search("dqn", "CartPole-v1", 30_000, 24, (
         "batch_size=32|64|128", "lr=3e-4..3e-3:log", "target_every=100|250|500", "n_step=1|3|5",
         "exploration_fraction=0.05..0.3", "distributional=none|categorical")),

@@ -41,9 +41,6 @@ _MODULES = {"ppo": "on_policy", "dqn": "dqn", "sac": "sac", "crossq": "crossq", 
 _LEARNS_MEANWHILE = ("dqn", "sac", "crossq", "td7")
 """What learns from a replay buffer does so while the environments step."""
 
-_PAYS_ON_GPU = ("td7",)
-"""What is quicker on a GPU even without images."""
-
 _IMAGES = ("ALE", "MinAtar")
 """Environments' namespaces with images."""
 
@@ -119,7 +116,7 @@ def resources_of(space: Space, given: str) -> str:
     """
     options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
     namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
-    pays = options["algo"][0] in _PAYS_ON_GPU or (slash and namespace in _IMAGES)
+    pays = (slash and namespace in _IMAGES) or getattr(config_of(str(options["algo"][0])), "pays_on_gpu", False)
     if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
         return given
     return f"{given},gpu=auto" if given else "gpu=auto"

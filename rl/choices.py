@@ -31,7 +31,7 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
         yield "device", f"{device}: as given"
     elif trunk is not None:
         yield "device", f"{device}: that of the trial, for images"
-    elif getattr(policy, "is_large", False):
+    elif getattr(config, "pays_on_gpu", False):
         yield "device", f"{device}: that of the trial, for large networks"
     else:
         yield "device", f"{device}: for vectors a GPU does not pay"

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from velodrome.errors import UsageError
 
 
-def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, is_large: bool = False) -> torch.device:
+def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, pays: bool = False) -> torch.device:
     """Where to learn; sets torch's threads as well.
 
     Args:
@@ -18,7 +18,7 @@ def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, is
         given: The trial's device.
         threads: Torch's threads; 0 for one with vectors, as many as the trial has with images.
         is_image: Whether observations are images.
-        is_large: Whether a step of learning is work enough for a GPU anyway.
+        pays: Whether a GPU is quicker without images, too.
 
     Raises:
         UsageError: If a GPU is wanted and there is none.
@@ -26,7 +26,7 @@ def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, is
     if threads or not is_image:
         # A small network is quickest on one thread, and then a run does not depend on who else is at work.
         torch.set_num_threads(threads or 1)
-    device = torch.device((given if is_image or is_large else "cpu") if wanted == "auto" else wanted)
+    device = torch.device((given if is_image or pays else "cpu") if wanted == "auto" else wanted)
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError("There is no GPU to learn on", given="device=cuda", allowed="auto or cpu, here",

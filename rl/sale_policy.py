@@ -23,9 +23,6 @@ class SalePolicy(BoundedPolicy):
         noise_memory: How much of it lasts.
     """
 
-    is_large = True
-    """Learning it is work enough for a GPU."""
-
     def __init__(
         self, embedding: Embedding, actor: Actor, sight: Sight, action: ActionLayout, std: float, noise_memory: float
     ) -> None:

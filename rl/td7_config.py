@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from velodrome.rl.settings import setting
 from velodrome.search.domains import Choice, Float, Int
@@ -16,6 +17,9 @@ class TD7Config:
 
     For continuous, bounded actions. TD3 with learnt embeddings of states and actions, and prioritised replay.
     """
+
+    pays_on_gpu: ClassVar[bool] = True
+    """Quicker on a GPU even without images."""
 
     num_envs: int = setting(1, "Environments stepped side by side.", Int(1, 65_536))
     buffer_size: int = setting(1_000_000, "Transitions that are kept.", Int(1, 10**9))
