@@ -35,8 +35,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "gae_lambda": 0.9,
         },
         "PendulumNoVelocity-v1": {
-            "num_envs": 32, "num_steps": 64, "epochs": 15, "minibatches": 4, "lr": 3e-3, "gamma": 0.9,
-            "gae_lambda": 0.95, "memory": "lstm", "normalize_reward": True,
+            "num_envs": 32, "num_steps": 64, "epochs": 20, "minibatches": 4, "lr": 1.81e-3, "gamma": 0.95,
+            "gae_lambda": 0.9, "memory": "lstm", "normalize_reward": True,
         },
         "LunarLander-v3": {
             "num_envs": 16, "num_steps": 256, "epochs": 8, "minibatches": 32, "lr": 1e-3, "gamma": 0.995,
