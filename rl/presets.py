@@ -8,8 +8,8 @@ from __future__ import annotations
 from velodrome.types import ParamValue
 
 _MINATAR: dict[str, ParamValue] = {
-    "num_envs": 64, "num_steps": 128, "epochs": 4, "minibatches": 8, "lr": 2.5e-3, "entropy_coef": 0.01,
-    "network": "cnn",
+    "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 16, "lr": 4.74e-3, "gamma": 0.98,
+    "entropy_coef": 7.43e-3, "network": "cnn",
 }
 
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
