@@ -48,7 +48,7 @@ RUNS = {
     "cartpole-memory": Run("ppo", "velodrome/CartPoleNoVelocity-v1", 100_000, 500, "recurrent PPO at 100,000"),
     "pendulum-memory": Run("ppo", "velodrome/PendulumNoVelocity-v1", 100_000, -218, "recurrent PPO at 100,000"),
     "doorkey": Run("ppo", "velodrome/DoorKey-5x5-v0", 100_000, 0.964, "at 100,000"),
-    "fourrooms": Run("ppo", "velodrome/FourRooms-v0", 5_000_000, 0.573, "at 5,000,000", seeds=3, is_long=True),
+    "fourrooms": Run("ppo", "velodrome/FourRooms-v0", 2_000_000, 0.573, "at 5,000,000", seeds=3, is_long=True),
     "breakout": Run("ppo", "MinAtar/Breakout-v1", 4_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
     "asterix": Run("ppo", "MinAtar/Asterix-v1", 4_000_000, 15, "PPO at 10,000,000", seeds=3, is_long=True),
     "halfcheetah-td7": Run("td7", "HalfCheetah-v5", 200_000, 9_300, "CrossQ at 200,000", seeds=3, is_long=True),

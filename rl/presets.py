@@ -47,7 +47,8 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "entropy_coef": 9.2e-3,
         },
         "FourRooms-v0": {
-            "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 8, "lr": 1e-3, "entropy_coef": 0.01,
+            "num_envs": 64, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 9.62e-4, "gamma": 0.98,
+            "gae_lambda": 0.9, "entropy_coef": 0.0241,
         },
         "MinAtar-Breakout-v1": _MINATAR,
         "MinAtar-SpaceInvaders-v1": _MINATAR,
