@@ -11,6 +11,7 @@ _MINATAR: dict[str, ParamValue] = {
     "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 16, "lr": 4.74e-3, "gamma": 0.98,
     "entropy_coef": 7.43e-3, "network": "cnn",
 }
+"""Found on Breakout."""
 
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
@@ -54,6 +55,7 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
         "MinAtar-SpaceInvaders-v1": _MINATAR,
         "MinAtar-Asterix-v1": _MINATAR,
         "MinAtar-Freeway-v1": _MINATAR,
+        "MinAtar-Seaquest-v1": _MINATAR,
     },
     "dqn": {
         "CartPole-v1": {
