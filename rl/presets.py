@@ -8,10 +8,10 @@ from __future__ import annotations
 from velodrome.types import ParamValue
 
 _MINATAR: dict[str, ParamValue] = {
-    "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 16, "lr": 4.74e-3, "gamma": 0.98,
-    "entropy_coef": 7.43e-3, "network": "cnn",
+    "num_envs": 64, "num_steps": 128, "epochs": 4, "minibatches": 8, "lr": 2.5e-3, "entropy_coef": 0.01,
+    "network": "cnn",
 }
-"""Found on Breakout."""
+"""Asterix's, and that of the games that have no study of their own."""
 
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
@@ -51,7 +51,10 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "num_envs": 64, "num_steps": 32, "epochs": 8, "minibatches": 4, "lr": 9.62e-4, "gamma": 0.98,
             "gae_lambda": 0.9, "entropy_coef": 0.0241,
         },
-        "MinAtar-Breakout-v1": _MINATAR,
+        "MinAtar-Breakout-v1": {
+            "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 16, "lr": 4.74e-3, "gamma": 0.98,
+            "entropy_coef": 7.43e-3, "network": "cnn",
+        },
         "MinAtar-SpaceInvaders-v1": _MINATAR,
         "MinAtar-Asterix-v1": _MINATAR,
         "MinAtar-Freeway-v1": _MINATAR,
