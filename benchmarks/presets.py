@@ -93,7 +93,7 @@ SEARCHES = {
         "num_envs=32|64", "num_steps=32|64|128", "epochs=2|4|8", "minibatches=4|8|16", "lr=3e-4..3e-3:log",
         "gamma=0.98|0.99", "gae_lambda=0.9|0.95", "entropy_coef=3e-3..0.03:log")),
     "breakout": Search("ppo", "MinAtar/Breakout-v1", 500_000, 12, _MINATAR),
-    "asterix": Search("ppo", "MinAtar/Asterix-v1", 500_000, 10, _MINATAR),
+    "asterix": Search("ppo", "MinAtar/Asterix-v1", 1_500_000, 10, _MINATAR),
     "halfcheetah": Search("crossq", "HalfCheetah-v5", 30_000, 10, (
         "learning_starts=2500|5000|10000", "lr=5e-4..2e-3:log", "critic_lr=5e-4..2e-3:log", "gamma=0.98|0.99",
         "noise_memory=0.0|0.5")),
