@@ -66,10 +66,9 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.225, "eps_end": 0.04,
             "distributional": "categorical", "v_min": 0.0, "v_max": 100.0,
         },
-        "Acrobot-v1": {
-            "num_envs": 4, "buffer_size": 50_000, "learning_starts": 500, "width": 128, "lr": 1.57e-3,
-            "anneal_lr": True, "updates_per_step": 1.0, "target_every": 500, "n_step": 5, "exploration_fraction": 0.12,
-            "eps_end": 0.02,
+        "Acrobot-v1": {  # RL Baselines3 Zoo's, with four environments and a falling learning rate
+            "num_envs": 4, "buffer_size": 50_000, "learning_starts": 500, "width": 256, "lr": 6.3e-4, "anneal_lr": True,
+            "updates_per_step": 1.0, "target_every": 250, "exploration_fraction": 0.12, "eps_end": 0.1,
         },
         "MountainCar-v0": {
             "num_envs": 8, "learning_starts": 500, "batch_size": 128, "width": 256, "lr": 1e-3, "anneal_lr": True,
