@@ -76,7 +76,6 @@ def test_a_trial(velo, number, story):
 def test_of_a_sampler_that_does_not_learn_nothing_is_promised(velo, store):
     with closing(sqlite3.connect(store)) as conn, conn:
         conn.execute("update studies set sampler = 'random'")
-    conn.close()
     for number in ("4", "5"):
         lines = velo("why", "digits", number).stdout.splitlines()
         assert lines[-1] == "  - this sampler does not learn: --sampler tpe would keep away from there"
@@ -112,7 +111,6 @@ def test_a_study_counts_the_places_that_its_trials_gave_away(velo, store):
             "select study_id, ?, at, 'preempted', 2, '[\"bob has come\"]' from events where kind = 'lost'",
             [(900,), (901,)],
         )
-    conn.close()
     assert "  places given away: 2; those trials waited, and went on" in velo("why", "digits").stdout.splitlines()
     assert "gave its place away: bob has come" in velo("why", "digits", "2").stdout
 

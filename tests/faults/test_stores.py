@@ -53,7 +53,6 @@ def test_a_store_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     assert velo(tmp_path, "sweep", str(objective), "--trials", "2", "--name", "s")[0] == 0
     with closing(sqlite3.connect(tmp_path / "velodrome.db")) as db, db:
         db.execute("pragma user_version = 999")
-    db.close()
     before = (tmp_path / "velodrome.db").read_bytes()
     for args in (["sweep", str(objective)], ["ls"], ["resume", "s"], ["query", "select 1"]):
         code, _, err = velo(tmp_path, *args)
