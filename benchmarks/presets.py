@@ -6,9 +6,10 @@
 
 A sweep is what ``velo sweep ALGO --env ID -p NAME=LOW..HIGH`` runs. Its trials have one seed each, so that the first
 of them may just have been lucky: the best three settings and the preset meet again over ``SEEDS`` seeds, and the
-highest interquartile mean wins. All seeds are 100 and up; benchmarks/returns.py measures with others.
+highest interquartile mean wins. Where so few do not tell the best two apart, these meet once more, over more seeds that
+neither has seen. All seeds are 100 and up; benchmarks/returns.py measures with others.
 
-The store keeps both stages as studies, so that a search that was cut goes on when it is started again: studies that
+The store keeps all stages as studies, so that a search that was cut goes on when it is started again: studies that
 are whole there are used as they are, others are resumed. What is kept as evidence is ``benchmarks/presets/NAME.csv``:
 every trial, its return, and the settings that were searched. A test compares the winner there with ``rl/presets.py``.
 """
@@ -20,6 +21,7 @@ import csv
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,14 @@ EVIDENCE = Path(__file__).with_name("presets")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched around the preset of an environment, and how often."""
+    """What is searched around the preset of an environment, and how often; ``runoff`` seeds tell the best two apart."""
 
     algo: str
     env: str
     steps: int
     trials: int
     domains: tuple[str, ...]
+    runoff: int = 0
 
 
 _MINATAR = ("num_envs=32|64|128", "num_steps=64|128", "epochs=2|4|8", "minibatches=8|16", "lr=1e-3..5e-3:log",
@@ -65,7 +68,7 @@ SEARCHES = {
         "target_every=100|250|500", "n_step=3|5|10", "random_steps=10|20|40")),
     "acrobot-dqn": Search("dqn", "Acrobot-v1", 100_000, 10, (
         "batch_size=64|128", "width=128|256", "lr=3e-4..2e-3:log", "updates_per_step=0.5|1.0",
-        "target_every=100|250|500", "n_step=1|3|5", "random_steps=1|4", "eps_end=0.02|0.1")),
+        "target_every=100|250|500", "n_step=1|3|5", "random_steps=1|4", "eps_end=0.02|0.1"), runoff=12),
     "pendulum": Search("sac", "Pendulum-v1", 20_000, 16, (
         "width=64|128", "lr=5e-4..3e-3:log", "critic_lr=5e-4..3e-3:log", "gamma=0.95|0.98|0.99", "tau=0.005|0.01|0.02",
         "n_step=1|3")),
@@ -108,36 +111,38 @@ def run(name: str, store: Path) -> None:
     search = SEARCHES[name]
     names = [text.partition("=")[0] for text in search.domains]
     space = training_space(search.algo, search.env, search.steps, search.domains, search=True)
-    how: dict[str, Any] = {"goal": GOAL, "sampler": "tpe", "seed": FIRST_SEED, "progress": False}
-    study = whole_study(f"{name}-search", store, search.trials, space, lambda study: velo.sweep(
-        OBJECTIVE, space, trials=search.trials, name=study, store=store, **how))
+    study = whole_study(f"{name}-search", store, search.trials, space, partial(
+        velo.sweep, OBJECTIVE, space, trials=search.trials, goal=GOAL, sampler="tpe", seed=FIRST_SEED, progress=False))
     trials = [trial for trial in study.trials if trial.value is not None]
     best = sorted(trials, key=lambda trial: -(trial.value or 0.0))[:FINALISTS]
     before = dict(training_space(search.algo, search.env, search.steps).domains)
-    finalists = [("preset", {key: before[key].options[0] for key in names})]  # type: ignore[union-attr]  # choices
-    finalists += [(f"trial {trial.number}", {key: trial.params[key] for key in names}) for trial in best]
-    rows = [["search", str(trial.number), trial.value, *(trial.params[key] for key in names)] for trial in trials]
+    finalists = {"preset": {key: before[key].options[0] for key in names}}  # type: ignore[union-attr]  # choices
+    finalists |= {f"trial {trial.number}": {key: trial.params[key] for key in names} for trial in best}
     print(f"{name}: {search.algo} {search.env}, {search.steps:,} steps, {len(trials)} trials")
-    for label, settings in finalists:
-        found = _meet(search, settings, f"{name}-{label.replace(' ', '-')}", store)
-        rows.append(["final", label, found.iqm, *(settings[key] for key in names)])
-        print(f"  {label:10}{found.iqm:>10.4g}  {found.low:.4g} to {found.high:.4g}  {settings}", flush=True)
+    stages = {"final": _meet(search, finalists, name, store, FIRST_SEED + 1, SEEDS)}
+    if search.runoff:
+        two = {label: finalists[label] for label in [*stages["final"]][:2]}
+        stages["runoff"] = _meet(search, two, f"{name}-runoff", store, FIRST_SEED + 2, search.runoff)
+    rows = [["search", str(trial.number), trial.value, *(trial.params[key] for key in names)] for trial in trials]
+    for stage, met in stages.items():
+        rows += [[stage, label, iqm, *finalists[label].values()] for label, iqm in met.items()]
     EVIDENCE.mkdir(exist_ok=True)
     with (EVIDENCE / f"{name}.csv").open("w", newline="") as file:
-        file.write(f"# {search.algo} {search.env} {search.steps} steps; final: IQM of {SEEDS} seeds\n")
+        runoff = f"; runoff: of {search.runoff} others" if search.runoff else ""
+        file.write(f"# {search.algo} {search.env} {search.steps} steps; final: IQM of {SEEDS} seeds{runoff}\n")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stage", "trial", "return", *names])
         writer.writerows(rows)
 
 
 def whole_study(
-    name: str, store: Path, trials: int, space: velo.Space, start: Callable[[str], velo.Study]
+    name: str, store: Path, trials: int, space: velo.Space, start: Callable[..., velo.Study]
 ) -> velo.Study:
     """The study of that name with all its trials: from the store, resumed where some are missing, or started."""
     try:
         study = velo.load_study(name, store=store)
     except NotFoundError:
-        return start(name)
+        return start(name=name, store=store)
     if study.space != space:
         sys.exit(f"Study {name} in {store} searches something else: {'; '.join(study.space.diff(space))}.\n"
                  "Name another store: --store PATH")
@@ -146,13 +151,20 @@ def whole_study(
     return velo.resume(name, trials=trials, store=store, progress=False)
 
 
-def _meet(search: Search, settings: Mapping[str, Any], name: str, store: Path) -> velo.Replicates:
-    """The returns of some settings over ``SEEDS`` seeds."""
-    space = training_space(search.algo, search.env, search.steps, settings)
-    study = whole_study(name, store, SEEDS, space, lambda study: velo.train(
-        search.algo, search.env, steps=search.steps, seed=FIRST_SEED + 1, seeds=SEEDS, name=study, store=store,
-        progress=False, **settings))
-    return velo.Replicates.of([trial.value for trial in study.trials if trial.value is not None])
+def _meet(
+    search: Search, finalists: Mapping[str, Mapping[str, Any]], name: str, store: Path, seed: int, seeds: int
+) -> dict[str, float]:
+    """The interquartile mean of each over so many seeds, derived from ``seed``; the best first."""
+    met = {}
+    for label, settings in finalists.items():
+        space = training_space(search.algo, search.env, search.steps, settings)
+        study = whole_study(f"{name}-{label.replace(' ', '-')}", store, seeds, space, partial(
+            velo.train, search.algo, search.env, steps=search.steps, seed=seed, seeds=seeds, progress=False,
+            **settings))
+        found = velo.Replicates.of([trial.value for trial in study.trials if trial.value is not None])
+        met[label] = found.iqm
+        print(f"  {label:10}{found.iqm:>10.4g}  {found.low:.4g} to {found.high:.4g}  {settings}", flush=True)
+    return dict(sorted(met.items(), key=lambda item: -item[1]))
 
 
 def main() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
 import velodrome as velo
+from benchmarks import presets
 from benchmarks.presets import whole_study
 
 OBJECTIVE = """
@@ -22,7 +24,7 @@ def test_a_study_is_started_then_gone_on_with_then_used_as_it_is(tmp_path: Path)
     (tmp_path / "train.py").write_text(OBJECTIVE)
     store, space = tmp_path / "velodrome.db", velo.Space(x=velo.Float(0.0, 1.0))
 
-    def two_trials(name: str) -> velo.Study:
+    def two_trials(name: str, store: Path) -> velo.Study:
         return velo.sweep(str(tmp_path / "train.py"), space, trials=2, name=name, sampler="random", store=store,
                           executor="inline", progress=False)
 
@@ -33,3 +35,23 @@ def test_a_study_is_started_then_gone_on_with_then_used_as_it_is(tmp_path: Path)
     assert found == [(2, 2), (3, 3), (3, 3)]
     with pytest.raises(SystemExit, match="x was Float"):
         whole_study("s", store, 3, velo.Space(x=velo.Float(0.0, 2.0)), two_trials)
+
+
+def test_the_best_two_meet_again_over_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = presets.Search("ppo", "CartPole-v1", 512, 2, ("lr=1e-4..1e-2:log",), runoff=2)
+    monkeypatch.setattr(presets, "SEARCHES", {"tiny": search})
+    monkeypatch.setattr(presets, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(presets, "SEEDS", 1)
+    presets.run("tiny", tmp_path / "velodrome.db")
+    head, *lines = (tmp_path / "tiny.csv").read_text().splitlines()
+    assert head == "# ppo CartPole-v1 512 steps; final: IQM of 1 seeds; runoff: of 2 others"
+    rows = list(csv.DictReader(lines))
+    assert [row["stage"] for row in rows] == ["search"] * 2 + ["final"] * 3 + ["runoff"] * 2
+    finals = [float(row["return"]) for row in rows if row["stage"] == "final"]
+    assert finals == sorted(finals, reverse=True)
+    assert {row["trial"] for row in rows[-2:]} == {row["trial"] for row in rows[2:4]}
+    best = rows[2]["trial"].replace(" ", "-")
+    final, runoff = ({trial.seed for trial in velo.load_study(study, store=tmp_path / "velodrome.db").trials}
+                     for study in (f"tiny-{best}", f"tiny-runoff-{best}"))
+    assert len(runoff) == 2
+    assert not final & runoff
