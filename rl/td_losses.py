@@ -41,13 +41,26 @@ def project_categorical(r: Tensor, discount: Tensor, probs_tp1: Tensor, atoms: T
         atoms: ``[K]``, evenly spaced, ascending, ``K >= 2``.
 
     Returns:
-        ``[B, K]``; rows sum to what those of ``probs_tp1`` do. Uses ``B K^2`` numbers of memory, and gives the same
-        bits each time (a scattered sum on a GPU would not).
+        ``[B, K]``; rows sum to what those of ``probs_tp1`` do. The same bits each time: on a GPU, where a scattered
+        sum would not give these, it uses ``B K^2`` numbers of memory.
     """
     spacing = (atoms[-1] - atoms[0]) / (len(atoms) - 1)
     shifted = (r.unsqueeze(-1) + discount.unsqueeze(-1) * atoms).clamp(atoms[0], atoms[-1])
-    share = (1.0 - (shifted.unsqueeze(-1) - atoms).abs() / spacing).clamp(min=0.0)
-    return torch.einsum("bj,bjk->bk", probs_tp1, share)
+    share = _by_scattering if atoms.device.type == "cpu" else _by_nearness
+    return share(probs_tp1, (shifted - atoms[0]) / spacing)
+
+
+def _by_scattering(probs: Tensor, position: Tensor) -> Tensor:
+    """``[B, K]``: what atoms with ``[B, K]`` probabilities give to others if they lie at these places of 0 to K - 1."""
+    below = position.floor().clamp_(max=probs.shape[-1] - 2)
+    to_above, index = probs * (position - below), below.long()
+    return torch.zeros_like(probs).scatter_add_(-1, index, probs - to_above).scatter_add_(-1, index + 1, to_above)
+
+
+def _by_nearness(probs: Tensor, position: Tensor) -> Tensor:
+    """The same with a sum over all pairs of atoms."""
+    places = torch.arange(probs.shape[-1], device=probs.device, dtype=probs.dtype)
+    return torch.einsum("bj,bjk->bk", probs, (1.0 - (position.unsqueeze(-1) - places).abs()).clamp(min=0.0))
 
 
 def categorical_loss(logits_t: Tensor, a_t: Tensor, target_probs: Tensor) -> Tensor:

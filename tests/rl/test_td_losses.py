@@ -77,6 +77,16 @@ def test_projection_is_the_algorithm_of_the_paper(seed: int, size: int, gamma: f
     torch.testing.assert_close(got.sum(-1), torch.ones(4).double())
 
 
+@given(seeds, st.integers(2, 60), st.sampled_from([torch.float32, torch.float64]))
+def test_both_ways_to_share_agree(seed: int, size: int, dtype: torch.dtype) -> None:
+    """Also where an atom lies on another, and at both ends."""
+    probs = random(seed, 5, size).softmax(-1).to(dtype)
+    position = (random(seed + 1, 5, size).abs() * size).clamp(max=size - 1).to(dtype)
+    position[0] = position[0].round()
+    position[1], position[2] = 0.0, size - 1
+    torch.testing.assert_close(td_losses._by_scattering(probs, position), td_losses._by_nearness(probs, position))
+
+
 @given(seeds)
 def test_projection_keeps_the_mean_within_the_range(seed: int) -> None:
     """Sharing by nearness moves no mass on average, as long as nothing is clipped."""
