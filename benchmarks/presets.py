@@ -68,7 +68,7 @@ SEARCHES = {
         "target_every=100|250|500", "n_step=3|5|10", "random_steps=10|20|40")),
     "acrobot-dqn": Search("dqn", "Acrobot-v1", 100_000, 10, (
         "batch_size=64|128", "width=128|256", "lr=3e-4..2e-3:log", "updates_per_step=0.5|1.0",
-        "target_every=100|250|500", "n_step=1|3|5", "random_steps=1|4", "eps_end=0.02|0.1"), runoff=12),
+        "target_every=100|250|500", "n_step=1|3|5", "eps_end=0.02|0.1"), runoff=8),
     "pendulum": Search("sac", "Pendulum-v1", 20_000, 16, (
         "width=64|128", "lr=5e-4..3e-3:log", "critic_lr=5e-4..3e-3:log", "gamma=0.95|0.98|0.99", "tau=0.005|0.01|0.02",
         "n_step=1|3")),

@@ -11,7 +11,7 @@ _MINATAR: dict[str, ParamValue] = {
     "num_envs": 64, "num_steps": 128, "epochs": 4, "minibatches": 8, "lr": 2.5e-3, "entropy_coef": 0.01,
     "network": "cnn",
 }
-"""Asterix's, and that of the games that have no study of their own."""
+"""Of the games that have no study of their own; set by hand."""
 
 PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
     "ppo": {
@@ -55,8 +55,11 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "num_envs": 64, "num_steps": 64, "epochs": 4, "minibatches": 16, "lr": 4.74e-3, "gamma": 0.98,
             "entropy_coef": 7.43e-3, "network": "cnn",
         },
+        "MinAtar-Asterix-v1": {
+            "num_envs": 64, "num_steps": 128, "epochs": 2, "minibatches": 16, "lr": 1.68e-3, "gae_lambda": 0.9,
+            "entropy_coef": 0.0186, "network": "cnn",
+        },
         "MinAtar-SpaceInvaders-v1": _MINATAR,
-        "MinAtar-Asterix-v1": _MINATAR,
         "MinAtar-Freeway-v1": _MINATAR,
         "MinAtar-Seaquest-v1": _MINATAR,
     },
@@ -66,9 +69,10 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.225, "eps_end": 0.04,
             "distributional": "categorical", "v_min": 0.0, "v_max": 100.0,
         },
-        "Acrobot-v1": {  # RL Baselines3 Zoo's, with four environments and a falling learning rate
+        "Acrobot-v1": {  # RL Baselines3 Zoo's, with four environments, a falling learning rate and distributions
             "num_envs": 4, "buffer_size": 50_000, "learning_starts": 500, "width": 256, "lr": 6.3e-4, "anneal_lr": True,
             "updates_per_step": 1.0, "target_every": 250, "exploration_fraction": 0.12, "eps_end": 0.1,
+            "distributional": "categorical", "v_min": -100.0, "v_max": 0.0,
         },
         "MountainCar-v0": {
             "num_envs": 8, "learning_starts": 500, "batch_size": 128, "width": 256, "lr": 1e-3, "anneal_lr": True,
