@@ -6,8 +6,8 @@
 
 A sweep is what ``velo sweep ALGO --env ID -p NAME=LOW..HIGH`` runs. Its trials have one seed each, so that the first
 of them may just have been lucky: the best three settings and the preset meet again over ``SEEDS`` seeds, and the
-highest interquartile mean wins. Where so few do not tell the best two apart, these meet once more, over more seeds that
-neither has seen. All seeds are 100 and up; benchmarks/returns.py measures with others.
+highest interquartile mean wins. Where so few seeds, or so few steps, do not tell the best two apart, these meet once
+more, over other seeds. All seeds are 100 and up; benchmarks/returns.py measures with others.
 
 The store keeps all stages as studies, so that a search that was cut goes on when it is started again: studies that
 are whole there are used as they are, others are resumed. What is kept as evidence is ``benchmarks/presets/NAME.csv``:
@@ -35,14 +35,17 @@ EVIDENCE = Path(__file__).with_name("presets")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched around the preset of an environment, and how often; ``runoff`` seeds tell the best two apart."""
+    """What is searched around the preset of an environment, and how often.
+
+    ``runoff`` is over how many seeds the best two meet once more, and over how many steps.
+    """
 
     algo: str
     env: str
     steps: int
     trials: int
     domains: tuple[str, ...]
-    runoff: int = 0
+    runoff: tuple[int, int] | None = None
 
 
 _MINATAR = ("num_envs=32|64|128", "num_steps=64|128", "epochs=2|4|8", "minibatches=8|16", "lr=1e-3..5e-3:log",
@@ -68,7 +71,7 @@ SEARCHES = {
         "target_every=100|250|500", "n_step=3|5|10", "random_steps=10|20|40")),
     "acrobot-dqn": Search("dqn", "Acrobot-v1", 100_000, 10, (
         "batch_size=64|128", "width=128|256", "lr=3e-4..2e-3:log", "updates_per_step=0.5|1.0",
-        "target_every=100|250|500", "n_step=1|3|5", "eps_end=0.02|0.1"), runoff=8),
+        "target_every=100|250|500", "n_step=1|3|5", "eps_end=0.02|0.1")),
     "pendulum": Search("sac", "Pendulum-v1", 20_000, 16, (
         "width=64|128", "lr=5e-4..3e-3:log", "critic_lr=5e-4..3e-3:log", "gamma=0.95|0.98|0.99", "tau=0.005|0.01|0.02",
         "n_step=1|3")),
@@ -99,7 +102,7 @@ SEARCHES = {
     "asterix": Search("ppo", "MinAtar/Asterix-v1", 1_500_000, 10, _MINATAR),
     "halfcheetah": Search("crossq", "HalfCheetah-v5", 30_000, 10, (
         "learning_starts=2500|5000|10000", "lr=5e-4..2e-3:log", "critic_lr=5e-4..2e-3:log", "gamma=0.98|0.99",
-        "noise_memory=0.0|0.5")),
+        "noise_memory=0.0|0.5"), runoff=(3, 200_000)),
     "cartpole-dqn": Search("dqn", "CartPole-v1", 30_000, 24, (
         "batch_size=32|64|128", "lr=3e-4..3e-3:log", "target_every=100|250|500", "n_step=1|3|5",
         "exploration_fraction=0.05..0.3", "distributional=none|categorical")),
@@ -119,16 +122,16 @@ def run(name: str, store: Path) -> None:
     finalists = {"preset": {key: before[key].options[0] for key in names}}  # type: ignore[union-attr]  # choices
     finalists |= {f"trial {trial.number}": {key: trial.params[key] for key in names} for trial in best}
     print(f"{name}: {search.algo} {search.env}, {search.steps:,} steps, {len(trials)} trials")
-    stages = {"final": _meet(search, finalists, name, store, FIRST_SEED + 1, SEEDS)}
+    stages = {"final": _meet(search, finalists, name, store, FIRST_SEED + 1, SEEDS, search.steps)}
     if search.runoff:
         two = {label: finalists[label] for label in [*stages["final"]][:2]}
-        stages["runoff"] = _meet(search, two, f"{name}-runoff", store, FIRST_SEED + 2, search.runoff)
+        stages["runoff"] = _meet(search, two, f"{name}-runoff", store, FIRST_SEED + 2, *search.runoff)
     rows = [["search", str(trial.number), trial.value, *(trial.params[key] for key in names)] for trial in trials]
     for stage, met in stages.items():
         rows += [[stage, label, iqm, *finalists[label].values()] for label, iqm in met.items()]
     EVIDENCE.mkdir(exist_ok=True)
     with (EVIDENCE / f"{name}.csv").open("w", newline="") as file:
-        runoff = f"; runoff: of {search.runoff} others" if search.runoff else ""
+        runoff = "; runoff: of {} others, {} steps".format(*search.runoff) if search.runoff else ""
         file.write(f"# {search.algo} {search.env} {search.steps} steps; final: IQM of {SEEDS} seeds{runoff}\n")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stage", "trial", "return", *names])
@@ -152,15 +155,15 @@ def whole_study(
 
 
 def _meet(
-    search: Search, finalists: Mapping[str, Mapping[str, Any]], name: str, store: Path, seed: int, seeds: int
+    search: Search, finalists: Mapping[str, Mapping[str, Any]], name: str, store: Path, seed: int, seeds: int,
+    steps: int,
 ) -> dict[str, float]:
-    """The interquartile mean of each over so many seeds, derived from ``seed``; the best first."""
+    """The interquartile mean of each over so many seeds, derived from ``seed``, and steps; the best first."""
     met = {}
     for label, settings in finalists.items():
-        space = training_space(search.algo, search.env, search.steps, settings)
+        space = training_space(search.algo, search.env, steps, settings)
         study = whole_study(f"{name}-{label.replace(' ', '-')}", store, seeds, space, partial(
-            velo.train, search.algo, search.env, steps=search.steps, seed=seed, seeds=seeds, progress=False,
-            **settings))
+            velo.train, search.algo, search.env, steps=steps, seed=seed, seeds=seeds, progress=False, **settings))
         found = velo.Replicates.of([trial.value for trial in study.trials if trial.value is not None])
         met[label] = found.iqm
         print(f"  {label:10}{found.iqm:>10.4g}  {found.low:.4g} to {found.high:.4g}  {settings}", flush=True)

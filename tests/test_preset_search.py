@@ -38,13 +38,13 @@ def test_a_study_is_started_then_gone_on_with_then_used_as_it_is(tmp_path: Path)
 
 
 def test_the_best_two_meet_again_over_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = presets.Search("ppo", "CartPole-v1", 512, 2, ("lr=1e-4..1e-2:log",), runoff=2)
+    search = presets.Search("ppo", "CartPole-v1", 512, 2, ("lr=1e-4..1e-2:log",), runoff=(2, 1_024))
     monkeypatch.setattr(presets, "SEARCHES", {"tiny": search})
     monkeypatch.setattr(presets, "EVIDENCE", tmp_path)
     monkeypatch.setattr(presets, "SEEDS", 1)
     presets.run("tiny", tmp_path / "velodrome.db")
     head, *lines = (tmp_path / "tiny.csv").read_text().splitlines()
-    assert head == "# ppo CartPole-v1 512 steps; final: IQM of 1 seeds; runoff: of 2 others"
+    assert head == "# ppo CartPole-v1 512 steps; final: IQM of 1 seeds; runoff: of 2 others, 1024 steps"
     rows = list(csv.DictReader(lines))
     assert [row["stage"] for row in rows] == ["search"] * 2 + ["final"] * 3 + ["runoff"] * 2
     finals = [float(row["return"]) for row in rows if row["stage"] == "final"]
