@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, dict[str, ParamValue]]] = {
             "target_every": 250, "updates_per_step": 0.5, "n_step": 3, "exploration_fraction": 0.225, "eps_end": 0.04,
             "distributional": "categorical", "v_min": 0.0, "v_max": 100.0,
         },
-        "Acrobot-v1": {  # RL Baselines3 Zoo's, with four environments, a falling learning rate and distributions
+        "Acrobot-v1": {  # RL Baselines3 Zoo's, with four environments, a falling learning rate, distributions
             "num_envs": 4, "buffer_size": 50_000, "learning_starts": 500, "width": 256, "lr": 6.3e-4, "anneal_lr": True,
             "updates_per_step": 1.0, "target_every": 250, "exploration_fraction": 0.12, "eps_end": 0.1,
             "distributional": "categorical", "v_min": -100.0, "v_max": 0.0,
