@@ -94,12 +94,15 @@ SEARCHES = {
     "doorkey": Search("ppo", "velodrome/DoorKey-5x5-v0", 60_000, 24, (
         "num_envs=16|32", "num_steps=64|128", "epochs=4|8|12", "minibatches=4|8|16", "lr=5e-4..4e-3:log",
         "gamma=0.95|0.98|0.99", "entropy_coef=3e-3..0.03:log")),
-    # These four with a part of the steps that they are measured with: a quarter, an eighth, three eighths, 15 %.
+    # These and HalfCheetah with 12 to 40 % of the steps that they are measured with.
     "fourrooms": Search("ppo", "velodrome/FourRooms-v0", 500_000, 14, (
         "num_envs=32|64", "num_steps=32|64|128", "epochs=2|4|8", "minibatches=4|8|16", "lr=3e-4..3e-3:log",
         "gamma=0.98|0.99", "gae_lambda=0.9|0.95", "entropy_coef=3e-3..0.03:log")),
     "breakout": Search("ppo", "MinAtar/Breakout-v1", 500_000, 12, _MINATAR),
     "asterix": Search("ppo", "MinAtar/Asterix-v1", 1_500_000, 10, _MINATAR),
+    "space-invaders": Search("ppo", "MinAtar/SpaceInvaders-v1", 600_000, 10, _MINATAR),
+    "freeway": Search("ppo", "MinAtar/Freeway-v1", 600_000, 10, _MINATAR),
+    "seaquest": Search("ppo", "MinAtar/Seaquest-v1", 1_500_000, 10, _MINATAR),
     "halfcheetah": Search("crossq", "HalfCheetah-v5", 30_000, 10, (
         "learning_starts=2500|5000|10000", "lr=5e-4..2e-3:log", "critic_lr=5e-4..2e-3:log", "gamma=0.98|0.99",
         "noise_memory=0.0|0.5"), runoff=(3, 200_000)),
@@ -178,7 +181,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.list:
         for name, search in SEARCHES.items():
-            print(f"{name:14}{search.algo:8}{search.env} {search.steps:,} steps, {search.trials} trials")
+            print(f"{name:24}{search.algo:8}{search.env} {search.steps:,} steps, {search.trials} trials")
         return
     for name in given.names or SEARCHES:
         run(name, given.store)
