@@ -87,10 +87,11 @@ class VectorEnvContract:
         assert (first != first[0]).any()
 
     def test_without_a_seed_two_environments_differ(self) -> None:
-        env = self.make(9, SAME)
+        """Of many, for some begin with one of two observations: nine of these are alike in one case of 512."""
+        env = self.make(64, SAME)
         if self.is_deterministic(env):
             pytest.skip("every episode begins alike")
-        assert (env.reset()[0] != self.make(9, SAME).reset()[0]).any()
+        assert (env.reset()[0] != self.make(64, SAME).reset()[0]).any()
 
     def is_deterministic(self, env: Any) -> bool:
         """Whether every episode begins with the same observation."""
