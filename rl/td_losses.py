@@ -52,8 +52,8 @@ def project_categorical(r: Tensor, discount: Tensor, probs_tp1: Tensor, atoms: T
 
 def _by_scattering(probs: Tensor, position: Tensor) -> Tensor:
     """``[B, K]``: what atoms with ``[B, K]`` probabilities give to others if they lie at these places of 0 to K - 1."""
-    below = position.floor().clamp_(max=probs.shape[-1] - 2)
-    to_above, index = probs * (position - below), below.long()
+    index = position.long().clamp_(0, probs.shape[-1] - 2)  # a place of NaN is no index, and makes NaN
+    to_above = probs * (position - index)
     return torch.zeros_like(probs).scatter_add_(-1, index, probs - to_above).scatter_add_(-1, index + 1, to_above)
 
 

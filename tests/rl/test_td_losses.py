@@ -87,6 +87,13 @@ def test_both_ways_to_share_agree(seed: int, size: int, dtype: torch.dtype) -> N
     torch.testing.assert_close(td_losses._by_scattering(probs, position), td_losses._by_nearness(probs, position))
 
 
+def test_a_reward_of_nan_makes_its_row_nan() -> None:
+    """So that the guard sees it, and names it."""
+    probs = numbers(0.2, 0.3, 0.5).expand(2, 3)
+    got = td_losses.project_categorical(numbers(math.nan, 0), numbers(0.5, 0.5), probs, numbers(0, 1, 2))
+    assert got.isnan().any(-1).tolist() == [True, False]
+
+
 @given(seeds)
 def test_projection_keeps_the_mean_within_the_range(seed: int) -> None:
     """Sharing by nearness moves no mass on average, as long as nothing is clipped."""
