@@ -6,7 +6,6 @@ statistics normalises both. The calling loop is ``off_policy``'s.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -48,16 +47,7 @@ class CrossQ(SoftLearner):
         super().__init__(envs, config, make_policy, critic, critic_width=config.critic_width,
                          betas=(config.beta1, 0.999), seed=seed, device=device)
 
-    def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
-        """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
-
-        Returns:
-            The figures, as ``figures`` names them, and no errors: transitions are drawn evenly.
-
-        Raises:
-            Diverged: If a loss or gradient is no finite number any more.
-        """
-        self._set_learning_rates()
+    def _step(self, batch: Transitions, weights: Tensor | None, improves: bool) -> tuple[Tensor, None]:
         alpha = self.temperature.value
         with torch.no_grad():
             next_action, next_log_prob = self.policy.sample(batch.next_obs, self.generator)
@@ -67,24 +57,23 @@ class CrossQ(SoftLearner):
         q, q_next = critic_values(self.critics, *both).chunk(2, 1)
         self.critics.eval()
         loss = critic_loss(q, soft_target(batch.reward, batch.discount, q_next.detach(), next_log_prob, alpha))
-        if not math.isfinite(self.critic_step.descend(loss)):
+        if not self.critic_step.descend(loss):
             self._explain(batch, values=q)
-        self.updates_done += 1
-        if self.updates_done % self.config.policy_every == 0:
+        if improves:
             self._improve(batch, alpha)
-        return [float(loss.detach()), float(q.detach().mean()), *self._last_figures], None
+        return torch.cat([torch.stack([loss.detach(), q.detach().mean()]), self._policy_figures]), None
 
-    def _improve(self, batch: Transitions, alpha: float) -> None:
+    def _improve(self, batch: Transitions, alpha: Tensor) -> None:
         """A step of the policy, and of the temperature."""
         self.policy.train()
         action, log_prob = self.policy.sample(batch.obs, self.generator)
         self.policy.eval()
         q = critic_values(self.critics, batch.obs, action, frozen=True)
         loss = actor_loss(q, log_prob, alpha)
-        if not math.isfinite(self.policy_step.descend(loss)):
+        if not self.policy_step.descend(loss):
             self._explain(batch, values=q)
         self.temperature.update(log_prob)
-        self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
+        self._policy_figures.copy_(torch.stack([loss.detach(), -log_prob.detach().mean(), alpha]))
 
 
 def make_policy(

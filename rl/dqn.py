@@ -7,7 +7,6 @@ learner.explore(x)`` per step, ``learner.update(batch)`` per update.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ from velodrome.rl.precision import choose_precision
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.q_head import QuickMlp
 from velodrome.rl.q_policy import EpsilonGreedy, QPolicy, check_discrete, q_network
+from velodrome.rl.recorded import Recorded
 from velodrome.rl.replay import Transitions
 from velodrome.seeding import derive
 
@@ -76,6 +76,8 @@ class DQN:
             self._quick = QuickMlp(network.layers)
         self.exploration = LastingEpsilonGreedy(envs.num_envs, config.random_steps, self.device)
         self.noise = Generator(self.device).manual_seed(derive(seed, "noise"))
+        self._steps = Recorded(self._step, self.device, adams=[self.step], generators=[self.noise], save=self.state,
+                               load=self.load)
         self.updates_done = 0
         self.progress = 0.0
         self._copy_every = max(1, round(config.target_every * config.updates_per_step))
@@ -116,30 +118,35 @@ class DQN:
         Raises:
             Diverged: If the loss or a gradient is no finite number any more.
         """
-        config, policy = self.config, self.policy
-        if config.noisy:
-            self.target.resample(self.noise)
-        x, x_next = policy.sight.normalize(batch.obs), policy.sight.normalize(batch.next_obs)
-        with torch.no_grad():
-            target = self._target(batch, x_next)
-        out = policy.network(x)
-        loss, errors = self._losses(out, batch.action, target)
-        loss = loss.mean() if weights is None else (weights * loss).mean()
+        config = self.config
         self.step.lr = config.lr * (1.0 - self.progress) if config.anneal_lr else config.lr
-        if not math.isfinite(self.step.descend(loss)):
-            self._explain(batch, target=target, values=out, loss=loss)
+        figures, errors = self._steps(batch.seen_by(self.policy.sight), weights)
         self.updates_done += 1
         if self.updates_done % self._copy_every == 0:
             self.target_weights.lerp_(self.step.weights.detach(), config.tau)
-        if config.noisy:
-            policy.network.resample(self.noise)
-        return [float(loss.detach()), float(policy.values(out.detach()).mean()), self.epsilon], errors
+        return [*figures, self.epsilon], errors
 
-    def _target(self, batch: Transitions, x_next: Tensor) -> Tensor:
+    def _step(self, batch: Transitions, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same on the device; the figures but for epsilon, ``[2]``, and the errors."""
+        policy, noisy = self.policy, self.config.noisy
+        if noisy:
+            self.target.resample(self.noise)
+        with torch.no_grad():
+            target = self._target(batch)
+        out = policy.network(batch.obs)
+        loss, errors = self._losses(out, batch.action, target)
+        loss = loss.mean() if weights is None else (weights * loss).mean()
+        if not self.step.descend(loss):
+            self._explain(batch, target=target, values=out, loss=loss)
+        if noisy:
+            policy.network.resample(self.noise)
+        return torch.stack([loss.detach(), policy.values(out.detach()).mean()]), errors
+
+    def _target(self, batch: Transitions) -> Tensor:
         """What the network should say: values ``[B]``, or probabilities of atoms or quantiles, ``[B, K]``."""
         policy = self.policy
-        out = self.target(x_next)
-        chooses_by = policy(x_next) if self.config.double else policy.values(out)
+        out = self.target(batch.next_obs)
+        chooses_by = policy(batch.next_obs) if self.config.double else policy.values(out)
         best = td_losses.allowed_values(chooses_by, batch.next_mask).argmax(-1)
         after = td_losses.taken(out, best)
         if policy.atoms is not None:

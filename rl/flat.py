@@ -36,25 +36,46 @@ class FlatAdam:
         self.betas, self.eps = betas, eps
         self._first, self._second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self._num_steps = torch.zeros((), device=self.weights.device)
+        self.checks = True
+        """Whether ``descend`` looks at the gradient's length; a GPU would be waited for. If not, ``norm`` keeps it."""
+        self.norm, self._lr_there = torch.zeros_like(self._num_steps), torch.zeros_like(self._num_steps)
+        self._lr_sent = 0.0
 
-    def descend(self, loss: Tensor) -> float:
-        """A step down the loss, and the gradient's length. Where that is not finite nothing changes: find the cause."""
+    def descend(self, loss: Tensor) -> bool:
+        """A step down the loss. Where the gradient is not finite nothing changes: False then, if it ``checks``."""
         gradient = self.weights.grad
         assert gradient is not None
         gradient.zero_()
         torch.autograd.backward(loss)
-        norm = float(torch.linalg.vector_norm(gradient))
-        if not math.isfinite(norm):
-            return norm
-        if 0.0 < self._max_norm < norm:
-            gradient.mul_(self._max_norm / (norm + 1e-6))
-        with torch.no_grad():
-            adam(
-                [self.weights], [gradient], [self._first], [self._second], [], [self._num_steps], fused=True,
-                amsgrad=False, beta1=self.betas[0], beta2=self.betas[1], lr=self.lr * self.lr_scale,
-                weight_decay=0.0, eps=self.eps, maximize=False,
-            )
-        return norm
+        norm = torch.linalg.vector_norm(gradient)
+        if not self.checks:
+            self.norm.copy_(norm)
+            if self._max_norm:
+                gradient.mul_((self._max_norm / (norm + 1e-6)).clamp_(max=1.0))
+            self._adam(gradient, self._lr_there, is_infinite=1.0 - torch.isfinite(norm).float())
+            return True
+        length = float(norm)
+        if not math.isfinite(length):
+            return False
+        if 0.0 < self._max_norm < length:
+            gradient.mul_(self._max_norm / (length + 1e-6))
+        self._adam(gradient, self.lr * self.lr_scale)
+        return True
+
+    def send_learning_rate(self) -> None:
+        """Brings the learning rate to where a step that does not check reads it."""
+        lr = self.lr * self.lr_scale
+        if lr != self._lr_sent:
+            self._lr_there.fill_(lr)
+            self._lr_sent = lr
+
+    @torch.no_grad()
+    def _adam(self, gradient: Tensor, lr: float | Tensor, is_infinite: Tensor | None = None) -> None:
+        adam(
+            [self.weights], [gradient], [self._first], [self._second], [], [self._num_steps], fused=True,
+            found_inf=is_infinite, amsgrad=False, beta1=self.betas[0], beta2=self.betas[1], lr=lr, weight_decay=0.0,
+            eps=self.eps, maximize=False,
+        )
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs, the module's buffers included."""

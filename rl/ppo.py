@@ -12,7 +12,6 @@ All that changes is in ``state()``: weights, normaliser, optimiser, the generato
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +85,7 @@ class PPO:
         """One gradient step; returns the figures of ``_NAMES``."""
         head, value = self.policy.outputs(batch.obs, batch.memory)
         loss, parts = self._loss(head, value, batch)
-        if not math.isfinite(self.adam.descend(loss)):
+        if not self.adam.descend(loss):
             self._explain(batch)
         return torch.cat([loss.detach().unsqueeze(0), parts])
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from velodrome.errors import UsageError
+from velodrome.rl.sight import Sight
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -42,6 +43,10 @@ class Transitions(NamedTuple):
     """``[B, *obs_shape]``, after the steps; after a termination, anything."""
     next_mask: Tensor | None = None
     """``[B, num_masked]``, bool, the actions allowed there; None without masks. All, where an episode was cut."""
+
+    def seen_by(self, sight: Sight) -> Transitions:
+        """The same with its observations normalised, where the policy's are."""
+        return self._replace(obs=sight.normalize(self.obs), next_obs=sight.normalize(self.next_obs))
 
     def named(self) -> dict[str, Tensor]:
         """What went in, by the names that a person knows: for the NaN guard."""

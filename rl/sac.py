@@ -6,7 +6,6 @@ The calling loop is ``off_policy``'s: ``action = learner.explore(x)`` per step, 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,43 +49,31 @@ class SAC(SoftLearner):
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
         self.target_weights = FlatAdam(self.targets, 0.0).weights
 
-    def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
-        """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
-
-        Returns:
-            The figures, as ``figures`` names them, and no errors: transitions are drawn evenly.
-
-        Raises:
-            Diverged: If a loss or gradient is no finite number any more.
-        """
-        config, policy = self.config, self.policy
-        self._set_learning_rates()
-        x, x_next = policy.sight.normalize(batch.obs), policy.sight.normalize(batch.next_obs)
-        alpha = self.temperature.value
+    def _step(self, batch: Transitions, weights: Tensor | None, improves: bool) -> tuple[Tensor, None]:
+        config, policy, alpha = self.config, self.policy, self.temperature.value
         # What the critics should say.
         with torch.no_grad():
-            next_action, next_log_prob = policy.sample(x_next, self.generator)
-            q_next = critic_values(self.targets, x_next, next_action)
+            next_action, next_log_prob = policy.sample(batch.next_obs, self.generator)
+            q_next = critic_values(self.targets, batch.next_obs, next_action)
             target = soft_target(batch.reward, batch.discount, q_next, next_log_prob, alpha)
         # A step of the critics.
-        q = critic_values(self.critics, x, batch.action)
+        q = critic_values(self.critics, batch.obs, batch.action)
         loss = critic_loss(q, target)
-        if not math.isfinite(self.critic_step.descend(loss)):
+        if not self.critic_step.descend(loss):
             self._explain(batch, target=target, loss=loss)
         self.target_weights.data.lerp_(self.critic_step.weights.data, config.tau)
-        self.updates_done += 1
-        if self.updates_done % config.policy_every == 0:
-            self._improve(x, alpha, batch)
-        return [float(loss.detach()), float(q.detach().mean()), *self._last_figures], None
+        if improves:
+            self._improve(batch, alpha)
+        return torch.cat([torch.stack([loss.detach(), q.detach().mean()]), self._policy_figures]), None
 
-    def _improve(self, x: Tensor, alpha: float, batch: Transitions) -> None:
+    def _improve(self, batch: Transitions, alpha: Tensor) -> None:
         """A step of the policy, and of the temperature."""
-        action, log_prob = self.policy.sample(x, self.generator)
-        loss = actor_loss(critic_values(self.critics, x, action, frozen=True), log_prob, alpha)
-        if not math.isfinite(self.policy_step.descend(loss)):
+        action, log_prob = self.policy.sample(batch.obs, self.generator)
+        loss = actor_loss(critic_values(self.critics, batch.obs, action, frozen=True), log_prob, alpha)
+        if not self.policy_step.descend(loss):
             self._explain(batch, loss=loss)
         self.temperature.update(log_prob)
-        self._last_figures = [float(loss.detach()), -float(log_prob.detach().mean()), alpha]
+        self._policy_figures.copy_(torch.stack([loss.detach(), -log_prob.detach().mean(), alpha]))
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""

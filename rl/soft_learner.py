@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,14 +15,15 @@ from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.products import choose_product_precision
+from velodrome.rl.recorded import Recorded
 from velodrome.rl.replay import Transitions
 from velodrome.rl.squashed_policy import SquashedPolicy
 from velodrome.rl.temperature import Temperature
 from velodrome.seeding import derive
 
 
-class SoftLearner:
-    """The parts of an ``off_policy.OffPolicyLearner`` that are not its ``update``.
+class SoftLearner(ABC):
+    """An ``off_policy.OffPolicyLearner``, but for what a step is.
 
     Every set of weights is one row of numbers: one step of the optimiser, one average, one copy.
 
@@ -64,7 +66,30 @@ class SoftLearner:
         )
         self.generator = Generator(where).manual_seed(derive(seed, "policy noise"))
         self.updates_done = 0
-        self._last_figures = [0.0, 0.0, self.temperature.value]
+        self._policy_figures = torch.cat([torch.zeros(2, device=where), self.temperature.value.view(1)])
+        self._steps = Recorded(self._step, where, adams=[self.critic_step, self.policy_step, self.temperature.adam],
+                               generators=[self.generator], save=self.state, load=self.load)
+
+    def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
+        """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
+
+        Returns:
+            The figures, as ``figures`` names them, and no errors: transitions are drawn evenly.
+
+        Raises:
+            Diverged: If a loss or gradient is no finite number any more.
+        """
+        left = 1.0 - self.progress if self.config.anneal_lr else 1.0
+        self.critic_step.lr = left * self.config.critic_lr
+        self.policy_step.lr = self.temperature.adam.lr = left * self.config.lr
+        improves = (self.updates_done + 1) % self.config.policy_every == 0
+        figures, _ = self._steps(batch.seen_by(self.policy.sight), weights, improves)
+        self.updates_done += 1
+        return figures, None
+
+    @abstractmethod
+    def _step(self, batch: Transitions, weights: Tensor | None, improves: bool) -> tuple[Tensor, None]:
+        """A step of the critics, and of the policy if it ``improves``; the figures ``[5]``."""
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
@@ -75,12 +100,6 @@ class SoftLearner:
         networks: list[Any] = [self.policy.body, *self.critics]
         for network in networks:
             network.precision = precision
-
-    def _set_learning_rates(self) -> None:
-        """As the settings say for this moment of the run."""
-        left = 1.0 - self.progress if self.config.anneal_lr else 1.0
-        self.critic_step.lr = left * self.config.critic_lr
-        self.policy_step.lr = self.temperature.adam.lr = left * self.config.lr
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""
@@ -98,8 +117,8 @@ class SoftLearner:
         return {
             "policy": self.policy_step.state(), "critics": self.critic_step.state(),
             "temperature": self.temperature.state(), "generator": self.generator.get_state(),
-            "noise": self.policy.noise.state(), "updates_done": self.updates_done, "figures": self._last_figures,
-            "precision": self.precision,
+            "noise": self.policy.noise.state(), "updates_done": self.updates_done,
+            "figures": self._policy_figures.tolist(), "precision": self.precision,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -109,7 +128,8 @@ class SoftLearner:
         self.temperature.load(state["temperature"])
         resume_draws(self.generator, state["generator"])
         self.policy.noise.load(state["noise"])
-        self.updates_done, self._last_figures = state["updates_done"], list(state["figures"])
+        self._policy_figures.copy_(torch.tensor(state["figures"]))
+        self.updates_done = state["updates_done"]
         self._compute_in(state.get("precision", "float32"))  # a new choice might be another; older states have none
 
 

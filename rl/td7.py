@@ -24,6 +24,7 @@ from velodrome.rl.flat import FlatAdam, flatten
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.products import choose_product_precision
+from velodrome.rl.recorded import Recorded
 from velodrome.rl.replay import Transitions
 from velodrome.rl.sale import Actor, Critic, Embedding
 from velodrome.rl.sale_policy import SalePolicy
@@ -77,10 +78,12 @@ class TD7:
         self.embedding_step = FlatAdam(self.embedding, config.critic_lr, config.max_grad_norm)
         self._fixed = flatten(policy.embedding).requires_grad_(False)
         self._target = {name: flatten(part).requires_grad_(False) for name, part in self.targets.items()}
-        self._bounds, self._seen = (0.0, 0.0), (math.inf, -math.inf)
+        self._bounds, self._seen = torch.zeros(2, device=where), torch.tensor([math.inf, -math.inf], device=where)
         self.generator = Generator(where).manual_seed(derive(seed, "target noise"))
         self.updates_done = 0
-        self._policy_loss = 0.0
+        self._policy_loss = torch.zeros((), device=where)
+        self._steps = Recorded(self._step, where, adams=[self.embedding_step, self.critic_step, self.policy_step],
+                               generators=[self.generator], save=self.state, load=self.load)
 
     def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
@@ -96,39 +99,44 @@ class TD7:
             Diverged: If a loss or gradient is no finite number any more.
         """
         self._set_learning_rates()
-        policy, sight = self.policy, self.policy.sight
-        x, x_next = sight.normalize(batch.obs), sight.normalize(batch.next_obs)
-        embedding_loss = self._embed(x, x_next, batch)
+        improves = (self.updates_done + 1) % self.config.policy_every == 0
+        results = self._steps(batch.seen_by(self.policy.sight), weights, improves)
+        self.updates_done += 1
+        if self.updates_done % self.config.target_every == 0:
+            self._renew_targets()
+        return results
+
+    def _step(self, batch: Transitions, weights: Tensor | None, improves: bool) -> tuple[Tensor, Tensor]:
+        """The same on the device, the policy's if it ``improves``; figures ``[4]`` and errors."""
+        embedding, x = self.policy.embedding, batch.obs
+        embedding_loss = self._embed(batch)
         with torch.no_grad():
-            target = self._targets_for(batch, x_next)
-            zs = policy.embedding.of_state(x)
-            zsa = policy.embedding.of_both(zs, batch.action)
+            target = self._targets_for(batch)
+            zs = embedding.of_state(x)
+            zsa = embedding.of_both(zs, batch.action)
         q = torch.stack([critic(x, batch.action, zs, zsa) for critic in self.critics])
         errors = (q - target).abs()
         loss = prioritized_loss(errors)
-        if not math.isfinite(self.critic_step.descend(loss)):
+        if not self.critic_step.descend(loss):
             self._explain(batch, target=target, values=q)
-        self.updates_done += 1
-        if self.updates_done % self.config.policy_every == 0:
-            self._improve(x, zs, batch)
-        if self.updates_done % self.config.target_every == 0:
-            self._renew_targets()
-        figures = [float(loss.detach()), float(q.detach().mean()), self._policy_loss, embedding_loss]
+        if improves:
+            self._improve(batch, zs)
+        figures = torch.stack([loss.detach(), q.detach().mean(), self._policy_loss, embedding_loss])
         return figures, errors.detach().amax(0).clamp_(min=1.0)
 
-    def _embed(self, x: Tensor, x_next: Tensor, batch: Transitions) -> float:
+    def _embed(self, batch: Transitions) -> Tensor:
         """A step of the embedding, whose ``zsa`` is to be the next ``zs``; the loss."""
         with torch.no_grad():
-            zs_next = self.embedding.of_state(x_next)
-        zsa = self.embedding.of_both(self.embedding.of_state(x), batch.action)
+            zs_next = self.embedding.of_state(batch.next_obs)
+        zsa = self.embedding.of_both(self.embedding.of_state(batch.obs), batch.action)
         loss = (zsa - zs_next).square().mean()
-        if not math.isfinite(self.embedding_step.descend(loss)):
+        if not self.embedding_step.descend(loss):
             self._explain(batch, embedding=zsa)
-        return float(loss.detach())
+        return loss.detach()
 
-    def _targets_for(self, batch: Transitions, x_next: Tensor) -> Tensor:
+    def _targets_for(self, batch: Transitions) -> Tensor:
         """What the critics should say, ``[B]``; what comes after a step is held to the values that were seen so far."""
-        config = self.config
+        config, x_next = self.config, batch.next_obs
         targets: Any = self.targets
         zs = targets["embedding"].of_state(x_next)
         action = targets["actor"](x_next, zs)
@@ -137,18 +145,19 @@ class TD7:
         zsa = targets["embedding"].of_both(zs, action)
         q_next = torch.stack([critic(x_next, action, zs, zsa) for critic in targets["critics"]]).amin(0)
         target = batch.reward + batch.discount * q_next.clamp_(*self._bounds)
-        self._seen = min(self._seen[0], float(target.min())), max(self._seen[1], float(target.max()))
+        self._seen.copy_(torch.stack([target.min().minimum(self._seen[0]), target.max().maximum(self._seen[1])]))
         return target
 
-    def _improve(self, x: Tensor, zs: Tensor, batch: Transitions) -> None:
+    def _improve(self, batch: Transitions, zs: Tensor) -> None:
         """A step of the policy."""
+        x = batch.obs
         action = self.policy.actor(x, zs)
         zsa = self.policy.embedding.of_both(zs, action)
         q = torch.stack([critic(x, action, zs, zsa, frozen=True) for critic in self.critics])
         loss = -q.mean()
-        if not math.isfinite(self.policy_step.descend(loss)):
+        if not self.policy_step.descend(loss):
             self._explain(batch, values=q)
-        self._policy_loss = float(loss.detach())
+        self._policy_loss.copy_(loss.detach())
 
     def _renew_targets(self) -> None:
         """Everything that learns from copies gets the next ones."""
@@ -156,7 +165,7 @@ class TD7:
         self._target["critics"].copy_(self.critic_step.weights.detach())
         self._target["embedding"].copy_(self._fixed)
         self._fixed.copy_(self.embedding_step.weights.detach())
-        self._bounds = self._seen
+        self._bounds.copy_(self._seen)
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
@@ -185,9 +194,10 @@ class TD7:
         return {
             "policy": self.policy_step.state(), "critics": self.critic_step.state(),
             "embedding": self.embedding_step.state(), "fixed": self._fixed.clone(),
-            "targets": {name: part.clone() for name, part in self._target.items()}, "bounds": list(self._bounds),
-            "seen": list(self._seen), "generator": self.generator.get_state(), "noise": self.policy.noise.state(),
-            "sight": self.policy.sight.state(), "updates_done": self.updates_done, "policy_loss": self._policy_loss,
+            "targets": {name: part.clone() for name, part in self._target.items()}, "bounds": self._bounds.tolist(),
+            "seen": self._seen.tolist(), "generator": self.generator.get_state(), "noise": self.policy.noise.state(),
+            "sight": self.policy.sight.state(), "updates_done": self.updates_done,
+            "policy_loss": float(self._policy_loss),
             "precision": self.precision,
         }
 
@@ -199,12 +209,13 @@ class TD7:
         self._fixed.copy_(state["fixed"])
         for name, part in self._target.items():
             part.copy_(state["targets"][name])
-        (low, high), (lowest, highest) = state["bounds"], state["seen"]
-        self._bounds, self._seen = (low, high), (lowest, highest)
+        self._bounds.copy_(torch.tensor(state["bounds"]))
+        self._seen.copy_(torch.tensor(state["seen"]))
         resume_draws(self.generator, state["generator"])
         self.policy.noise.load(state["noise"])
         self.policy.sight.load(state["sight"])
-        self.updates_done, self._policy_loss = state["updates_done"], state["policy_loss"]
+        self.updates_done = state["updates_done"]
+        self._policy_loss.fill_(state["policy_loss"])
         self._compute_in(state["precision"])
 
 

@@ -36,9 +36,9 @@ class Temperature:
         self.adam = FlatAdam(holder, lr, betas=betas)
 
     @property
-    def value(self) -> float:
-        """The temperature now."""
-        return math.exp(float(self._log_alpha.detach()))
+    def value(self) -> Tensor:
+        """The temperature now, a scalar."""
+        return self._log_alpha.detach().double().exp().float()
 
     def update(self, log_prob: Tensor) -> None:
         """A step by the log-densities ``[B]`` of drawn actions; none if it is fixed."""

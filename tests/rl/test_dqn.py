@@ -32,7 +32,7 @@ def test_targets_by_hand(double: bool, allowed: list[bool] | None, expected: flo
     mask = None if allowed is None else torch.tensor([allowed, allowed])
     batch = transitions(2, num_obs=1, reward=torch.tensor([2.0, 2.0]), discount=torch.tensor([0.9, 0.0]),
                         next_mask=mask)
-    assert learner._target(batch, batch.next_obs).tolist() == pytest.approx([expected, 2.0])
+    assert learner._target(batch).tolist() == pytest.approx([expected, 2.0])
 
 
 def test_distributions_are_chosen_by_their_means() -> None:
@@ -44,7 +44,7 @@ def test_distributions_are_chosen_by_their_means() -> None:
     learner.target = fixed(probs.log())
     assert learner.policy.values(probs.log().unsqueeze(0)).tolist() == [pytest.approx([5.0, 5.5])]
     batch = transitions(1, reward=torch.zeros(1), discount=torch.ones(1))
-    assert learner._target(batch, batch.next_obs)[0].tolist() == pytest.approx([0.45, 0.0, 0.55])
+    assert learner._target(batch)[0].tolist() == pytest.approx([0.45, 0.0, 0.55])
 
 
 def test_the_target_network_is_copied_in_time_and_stays_as_it_is_between() -> None:
@@ -170,7 +170,7 @@ def test_priorities_are_the_errors() -> None:
         batch = run.buffer.gather(places, gamma=0.9)
         learner: Any = run.learner
         with torch.no_grad():
-            expected = learner._target(batch, batch.next_obs) - learner.policy(batch.obs)[range(3), batch.action]
+            expected = learner._target(batch) - learner.policy(batch.obs)[range(3), batch.action]
         _, errors = learner.update(batch, torch.ones(3))
         run.priorities.update(places, errors)
         torch.testing.assert_close(torch.from_numpy(run.priorities.state()["weights"].numpy()[places]).float(),

@@ -73,7 +73,7 @@ def test_targets_follow_slowly_and_critics_are_left_alone_by_the_policy() -> Non
         learner.update(batch)
         after = learner.critic_step.weights.detach()
         torch.testing.assert_close(learner.target_weights.detach(), before_target + 0.25 * (after - before))
-        learner._improve(batch.obs, 0.1, batch)
+        learner._improve(batch, torch.tensor(0.1))
         assert torch.equal(learner.critic_step.weights.detach(), after)
 
 
