@@ -98,6 +98,27 @@ def test_what_is_not_finite_is_named(kind: str) -> None:
             list(starmap(learn, [()] * 3))
 
 
+@pytest.mark.parametrize("kind", [kind for kind, (algo, *_) in SMALL.items() if algo != "ppo"])
+def test_recorded_steps_change_what_steps_change(kind: str) -> None:
+    algo, env, given = SMALL[kind]
+    with make_envs(env, 4) as envs, make_envs(env, 4) as others:
+        run, plain = (learning_for(algo, each, given, 10_000) for each in (envs, others))
+        assert run.learner._steps.is_used
+        plain.learner._steps.is_used = False
+        draws = np.random.default_rng(1), np.random.default_rng(1)
+        for each in (run, plain):
+            while each.steps_done < 128:
+                each._note(each._act(), each.envs.receive())
+        for _ in range(12):
+            figures = [
+                each.learner.update(each.buffer.sample(16, draw, gamma=0.9), torch.ones(16, device="cuda"))[0]
+                for each, draw in zip((run, plain), draws, strict=True)
+            ]
+            np.testing.assert_allclose(*figures, rtol=1e-3, atol=1e-4)
+        assert len(run.learner._steps._recordings) == (2 if algo in ("crossq", "td7") else 1)
+        torch.testing.assert_close(snapshot(run.learner.policy), snapshot(plain.learner.policy), rtol=1e-3, atol=1e-4)
+
+
 @every_kind
 def test_its_policy_plays_on_a_cpu_as_it_does_there(kind: str) -> None:
     algo, env, given = SMALL[kind]

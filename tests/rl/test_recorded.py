@@ -1,0 +1,161 @@
+"""Recorded steps: what they change is what steps change, whatever replays them. ``test_on_gpu`` has the graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from tests.rl import dqn_runs, test_sac, test_td7
+from velodrome.envs.adapter import make_envs
+from velodrome.errors import Diverged
+from velodrome.rl import recorded
+from velodrome.rl.agent import snapshot
+from velodrome.rl.algorithms import learning_of, read_params
+from velodrome.rl.flat import FlatAdam
+from velodrome.types import ParamValue
+
+KINDS: dict[str, tuple[str, str, dict[str, ParamValue]]] = {
+    "dqn": ("dqn", "velodrome/ProbeMask-v0", {**dqn_runs.SMALL, "target_every": 3}),
+    "dqn, rainbow": ("dqn", "CartPole-v1", {**dqn_runs.SMALL, **dqn_runs.RAINBOW}),
+    "dqn, quantile": ("dqn", "CartPole-v1", {**dqn_runs.SMALL, **dqn_runs.QUANTILE, "anneal_lr": True}),
+    "sac": ("sac", "Pendulum-v1", {**test_sac.SMALL, "anneal_lr": True, "normalize_obs": True}),
+    "crossq": ("crossq", "Pendulum-v1", {**test_sac.SMALL, "critic_width": 16}),
+    "td7": ("td7", "Pendulum-v1", {**test_td7.SMALL, "target_every": 3}),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def begun(kind: str, envs: Any) -> Any:
+    """A run whose next step may learn."""
+    algo, env, given = KINDS[kind]
+    _, config = read_params({"algo": algo, "env": env, "steps": 2_000, **given})
+    run: Any = learning_of(algo)(envs, config, steps=2_000, seed=1)
+    while run.steps_done < config.learning_starts:
+        run._note(run._act(), envs.receive())
+    return run
+
+
+class ByHand:
+    """What ``capture`` does, without a GPU: a replay works again, and puts results where the first ones are."""
+
+    def __init__(self, learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.num_recorded = 0
+        self._adams: Sequence[FlatAdam] = learner._steps._adams
+        learner._steps.is_used = True
+        monkeypatch.setattr(recorded, "capture", self.capture)
+
+    def capture(
+        self, work: Callable[[], recorded.Results], generators: Sequence[Generator], undo: Callable[[], None]
+    ) -> tuple[Callable[[], None], recorded.Results]:
+        self.num_recorded += 1
+        numbers, errors = work()
+        undo()
+
+        def replay() -> None:
+            for adam in self._adams:
+                adam.checks = False
+            numbers_again, errors_again = work()
+            for adam in self._adams:
+                adam.checks = True
+            numbers.copy_(numbers_again)
+            if errors is not None and errors_again is not None:
+                errors.copy_(errors_again)
+        return replay, (numbers, errors)
+
+
+@every_kind
+def test_recorded_steps_change_what_steps_change(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_envs(KINDS[kind][1], 4) as envs, make_envs(KINDS[kind][1], 4) as others:
+        run, plain = begun(kind, envs), begun(kind, others)
+        hand = ByHand(run.learner, monkeypatch)
+        figures = [[each._learn() for _ in range(7)] for each in (run, plain)]
+        np.testing.assert_allclose(*figures, rtol=1e-4, atol=1e-5)
+        assert hand.num_recorded == (2 if kind in ("crossq", "td7") else 1)  # with and without the policy's step
+        states = snapshot(run.learner.policy), snapshot(plain.learner.policy)
+        torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+        if run.priorities is not None:
+            torch.testing.assert_close(run.priorities.state(), plain.priorities.state(), rtol=1e-4, atol=1e-5)
+
+
+@every_kind
+def test_recording_changes_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_envs(KINDS[kind][1], 4) as envs:
+        run = begun(kind, envs)
+        run._learn()
+        learner, batch = run.learner, run.buffer.sample(16, np.random.default_rng(1), gamma=0.9)
+        hand, before = ByHand(learner, monkeypatch), learner.state()
+        switches = () if kind.startswith("dqn") else (True,)
+        learner._steps._record(batch.seen_by(run.policy.sight), torch.ones(16), switches)
+        assert hand.num_recorded == 1
+        after = learner.state()
+        assert after.pop("precision") == before.pop("precision")
+        torch.testing.assert_close(after, before, rtol=0.0, atol=0.0)
+        assert all(adam.checks for adam in learner._steps._adams)
+
+
+@every_kind
+def test_what_is_not_finite_is_named_and_changes_no_weight(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_envs(KINDS[kind][1], 4) as envs:
+        run = begun(kind, envs)
+        ByHand(run.learner, monkeypatch)
+        run._learn()
+        learner = run.learner
+        batch = run.buffer.sample(16, np.random.default_rng(1), gamma=0.9)
+        good = learner.state()
+        reward = batch.reward.clone()
+        reward[3] = math.nan
+        with pytest.raises(Diverged, match=r"rewards: nan in update 2$"):
+            learner.update(batch._replace(reward=reward), torch.ones(16))
+        assert not all(torch.isfinite(adam.norm) for adam in learner._steps._adams)
+        step = "network" if kind.startswith("dqn") else "critics"
+        assert torch.equal(learner.state()[step]["weights"], good[step]["weights"])
+
+
+def test_there_is_a_recording_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_envs("Pendulum-v1", 4) as envs:
+        run = begun("sac", envs)
+        hand = ByHand(run.learner, monkeypatch)
+        for size in (16, 8, 16, 8):
+            figures, _ = run.learner.update(run.buffer.sample(size, np.random.default_rng(1), gamma=0.9))
+            assert all(map(math.isfinite, figures))
+        assert hand.num_recorded == 2
+
+
+@pytest.mark.parametrize("max_norm", [0.0, 0.5, 1e6])
+def test_a_step_that_does_not_check_is_the_one_that_does(max_norm: float) -> None:
+    def losses(checks: bool) -> Tensor:
+        module = nn.Linear(3, 2)
+        with torch.no_grad():
+            for part in module.parameters():
+                part.copy_(torch.linspace(-1.0, 1.0, part.numel()).view(part.shape))
+        adam = FlatAdam(module, 0.1, max_norm)
+        adam.checks = checks
+        for i in range(4):
+            adam.lr_scale = 0.5**i
+            adam.send_learning_rate()
+            assert adam.descend(module(torch.ones(3)).square().sum())
+        return adam.weights.detach()
+
+    torch.testing.assert_close(losses(True), losses(False), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nothing_changes_where_a_gradient_is_not_finite(bad: float) -> None:
+    module = nn.Linear(3, 2)
+    adam = FlatAdam(module, 0.1, 0.5)
+    adam.send_learning_rate()
+    adam.descend(module(torch.ones(3)).square().sum())
+    before = adam.state()
+    adam.checks = False
+    assert adam.descend(module(torch.tensor([1.0, bad, 1.0])).square().sum())
+    assert not torch.isfinite(adam.norm)
+    torch.testing.assert_close(adam.state(), before, rtol=0.0, atol=0.0)
+    adam.checks = True
+    assert not adam.descend(module(torch.tensor([1.0, bad, 1.0])).square().sum())
+    torch.testing.assert_close(adam.state(), before, rtol=0.0, atol=0.0)
