@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.devices import resume_draws
 from velodrome.rl.normalize import RewardNormalizer
 from velodrome.rl.policy import Policy
+from velodrome.rl.recorded import Forward
 from velodrome.rl.recurrent import LSTMState
 from velodrome.rl.rollout import Rollout
 
@@ -61,7 +63,7 @@ class Actor:
         envs: The environments; they are reset here.
         policy: Acts on ``device``.
         seed: Of the environments.
-        generator: Draws the actions; on ``device``.
+        generator: Draws the actions; on the CPU.
         reward_normalizer: Scales what the learner sees of rewards; None for rewards as they are.
         device: Where the policy is.
     """
@@ -74,6 +76,7 @@ class Actor:
         self.reward_normalizer = reward_normalizer
         self.episodes = Episodes()
         self._device = device
+        self._forward = Forward(lambda x: policy.acting_outputs(x)[:2], device)
         obs = envs.reset(seed)
         policy.sight.learn(obs)
         self._obs = policy.sight.see(obs)
@@ -82,7 +85,7 @@ class Actor:
     @torch.no_grad()
     def fill(self, rollout: Rollout) -> None:
         """Takes the rollout's steps. What the policy normalises by goes on with every step."""
-        with self.policy.at_rest():
+        with self.policy.at_rest() if self._device.type == "cpu" else nullcontext():
             self._fill(rollout)
 
     def _fill(self, rollout: Rollout) -> None:
@@ -91,11 +94,10 @@ class Actor:
         for t in range(rollout.num_steps):
             mask = None if envs.action_mask is None else envs.action_mask.copy()
             # Act: the action is kept as it was drawn, the environments clip their copy.
-            pi, value, self._state = policy.step_with_value(
-                self._to_device(self._obs), self._mask(mask), self._state)
+            head, value = self._outputs()
+            pi = policy.distribution(head, None if mask is None else torch.from_numpy(mask))
             action = pi.sample(self.generator)
-            acted = None if value is None else (pi.log_prob(action).cpu(), value.cpu())
-            action = action.cpu()
+            acted = None if value is None else (pi.log_prob(action), value)
             step = envs.step(policy.to_env(action))
             # Note what happened.
             reward = step.reward
@@ -136,8 +138,13 @@ class Actor:
         if self.reward_normalizer is not None:
             self.reward_normalizer = RewardNormalizer.from_state(state["reward_normalizer"])
 
+    def _outputs(self) -> tuple[Tensor, Tensor | None]:
+        """What the policy's head gives for what is seen now, and the value or None, on the CPU."""
+        if self._state is None:
+            head, value = self._forward(self._obs)
+            return head, value
+        head, value, self._state = self.policy.acting_outputs(self._to_device(self._obs), self._state)
+        return head.cpu(), None if value is None else value.cpu()
+
     def _to_device(self, x: Tensor) -> Tensor:
         return x if self._device.type == "cpu" else x.to(self._device)
-
-    def _mask(self, mask: Any) -> Tensor | None:
-        return None if mask is None else torch.from_numpy(mask).to(self._device)

@@ -30,7 +30,7 @@ from velodrome.rl.precision import choose_precision
 from velodrome.rl.prioritized import Priorities
 from velodrome.rl.q_head import QuickMlp
 from velodrome.rl.q_policy import EpsilonGreedy, QPolicy, check_discrete, q_network
-from velodrome.rl.recorded import Recorded
+from velodrome.rl.recorded import Steps
 from velodrome.rl.replay import Transitions
 from velodrome.seeding import derive
 
@@ -74,10 +74,10 @@ class DQN:
         self._quick: QuickMlp | None = None
         if isinstance(network.layers, Mlp) and network.trunk is None and self.device.type == "cpu":
             self._quick = QuickMlp(network.layers)
-        self.exploration = LastingEpsilonGreedy(envs.num_envs, config.random_steps, self.device)
+        self.exploration = LastingEpsilonGreedy(envs.num_envs, config.random_steps)
         self.noise = Generator(self.device).manual_seed(derive(seed, "noise"))
-        self._steps = Recorded(self._step, self.device, adams=[self.step], generators=[self.noise], save=self.state,
-                               load=self.load)
+        self._steps = Steps(self._step, self.device, adams=[self.step], generators=[self.noise], save=self.state,
+                            load=self.load)
         self.updates_done = 0
         self.progress = 0.0
         self._copy_every = max(1, round(config.target_every * config.updates_per_step))
@@ -96,11 +96,14 @@ class DQN:
         done = min(1.0, self.progress / config.exploration_fraction) if config.exploration_fraction else 1.0
         return config.eps_start + done * (config.eps_end - config.eps_start)
 
-    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
-        """Actions to take while training, ``[N]``."""
+    def outputs(self, x: Tensor) -> Tensor:
+        """What ``explore`` goes by, the values ``[N, A]``."""
         network = self.policy.network
         out = network(x) if self._quick is None else network.combine(self._quick(x))
-        q = self.policy.values(out)
+        return self.policy.values(out)
+
+    def explore(self, q: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+        """Actions to take while training, ``[N]``."""
         if self.config.random_steps > 1.0:
             return self.exploration.choose(q, mask, self.epsilon, generator)
         return EpsilonGreedy(q, mask, self.epsilon).sample(generator)
@@ -190,7 +193,7 @@ class DQN:
         self.policy.sight.load(state["sight"])
         resume_draws(self.noise, state["noise"])
         self.updates_done = state["updates_done"]
-        self.exploration.lasting = state["lasting"].to(self.device)
+        self.exploration.lasting = state["lasting"].cpu()
         for trunk in (self.policy.network.trunk, self.target.trunk):
             if trunk is not None:
                 trunk.precision = state["precision"]  # a new choice might be another

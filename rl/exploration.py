@@ -20,29 +20,28 @@ class LastingEpsilonGreedy:
     Args:
         num_envs: N.
         mean_steps: How long a random action lasts on average; 1 for epsilon-greedy.
-        device: Where values come from.
     """
 
-    def __init__(self, num_envs: int, mean_steps: float, device: torch.device) -> None:
+    def __init__(self, num_envs: int, mean_steps: float) -> None:
         self._mean_steps = mean_steps
-        self.lasting = torch.full((num_envs,), -1, device=device)
+        self.lasting = torch.full((num_envs,), -1)
         """``[N]``: the random action under way; -1 for none."""
 
     def choose(self, q: Tensor, mask: Tensor | None, epsilon: float, generator: Generator) -> Tensor:
         """Actions ``[N]``.
 
         Args:
-            q: Values ``[N, A]``.
+            q: Values ``[N, A]``, on the CPU.
             mask: ``[N, A]``, bool, True where an action is allowed; None for all.
             epsilon: The share of random actions.
-            generator: On the values' device.
+            generator: On the CPU.
 
         Raises:
             UsageError: If a row of the mask allows nothing.
         """
         check_mask(mask)
         num_envs, num_actions = q.shape
-        goes_on, begins = torch.rand(2, num_envs, generator=generator, device=q.device)
+        goes_on, begins = torch.rand(2, num_envs, generator=generator)
         stays = (self.lasting >= 0) & (goes_on < 1.0 - 1.0 / self._mean_steps)
         if mask is not None:
             stays &= mask.gather(1, self.lasting.clamp(min=0).unsqueeze(1)).squeeze(1)

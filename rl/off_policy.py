@@ -13,6 +13,7 @@ from velodrome.envs.env_batch import EnvBatch, Step
 from velodrome.rl.actor import Episodes
 from velodrome.rl.devices import resume_draws
 from velodrome.rl.prioritized import Priorities
+from velodrome.rl.recorded import Forward
 from velodrome.rl.replay import Field, ReplayBuffer, Transitions
 from velodrome.seeding import derive, generator
 
@@ -47,8 +48,11 @@ class OffPolicyLearner(Protocol):
     def figures(self) -> tuple[str, ...]:
         """Names of what ``update`` returns."""
 
-    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
-        """Actions to take while training."""
+    def outputs(self, x: Tensor) -> Tensor:
+        """What the policy's network gives for normalised observations, on the learner's device."""
+
+    def explore(self, outputs: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+        """Actions to take while training, by these, on the CPU."""
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """Learns from a minibatch; its figures, and the errors ``[B]`` that priorities are made of."""
@@ -84,7 +88,8 @@ class OffPolicy:
         self.steps_done = 0
         self._episodes = Episodes()
         self._device = learner.device
-        self._actions = Generator(self._device).manual_seed(derive(seed, "actions"))
+        self._forward = Forward(lambda x: (learner.outputs(x),), learner.device)
+        self._actions = Generator().manual_seed(derive(seed, "actions"))
         self._random = Generator().manual_seed(derive(seed, "first actions"))
         self._draws = generator(seed, "replay")
         obs = envs.reset(derive(seed, "environments") & 0x7FFF_FFFF)
@@ -133,7 +138,8 @@ class OffPolicy:
         if self.steps_done < self.config.learning_starts:
             action: Tensor = policy.random(envs.num_envs, self._random, mask)
         else:
-            action = self._explore(mask)
+            outputs, = self._forward(policy.sight.normalize(self._obs))
+            action = self.learner.explore(outputs, mask, self._actions)
         envs.send(policy.to_env(action))
         return action
 
@@ -153,12 +159,6 @@ class OffPolicy:
         sight.learn(step.obs)
         self._obs = next_obs
         self.steps_done += self.envs.num_envs
-
-    @torch.no_grad()
-    def _explore(self, mask: Tensor | None) -> Tensor:
-        x = self.policy.sight.normalize(self._obs.to(self._device))
-        mask = None if mask is None else mask.to(self._device)
-        return self.learner.explore(x, mask, self._actions).cpu()
 
     def _num_due(self) -> int:
         """Gradient steps that are to be done now."""

@@ -54,7 +54,7 @@ class OnPolicy:
         reward_normalizer = RewardNormalizer.empty(config.num_envs, config.gamma) if config.normalize_reward else None
         self.actor = Actor(
             envs, self.policy, seed=derive(seed, "environments") & 0x7FFF_FFFF,
-            generator=torch.Generator(self.device).manual_seed(derive(seed, "actions")),
+            generator=torch.Generator().manual_seed(derive(seed, "actions")),
             reward_normalizer=reward_normalizer, device=self.device,
         )
         self.rollout = Rollout(config.num_steps, config.num_envs)

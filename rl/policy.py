@@ -150,13 +150,16 @@ class Policy(nn.Module):
         features, state = self._remember(x, state)
         return self.distribution(self.head(features), mask), state
 
-    def step_with_value(
-        self, x: Tensor, mask: Tensor | None, state: LSTMState | None
-    ) -> tuple[Distribution, Tensor | None, LSTMState | None]:
-        """``step``, and the value ``[B]`` of images, which costs next to nothing beside their convolutions; or None."""
+    def acting_outputs(
+        self, x: Tensor, state: LSTMState | None = None
+    ) -> tuple[Tensor, Tensor | None, LSTMState | None]:
+        """What the head gives, the value ``[B]`` of images or None, and what is remembered.
+
+        The value of images costs next to nothing beside their convolutions.
+        """
         features, state = self._remember(x, state)
         value = self.critic(features).squeeze(-1) if self.spec.is_image else None
-        return self.distribution(self.head(features), mask), value, state
+        return self.head(features), value, state
 
     def value(self, x: Tensor, state: LSTMState | None = None) -> Tensor:
         """The value alone, ``[B]``; with memory, of observations that follow what is remembered."""
@@ -203,7 +206,7 @@ class Policy(nn.Module):
                 return MultiBinary(head)
             case _:
                 assert self.log_std is not None
-                return DiagonalGaussian(head, self.log_std)
+                return DiagonalGaussian(head, self.log_std.to(head.device))
 
 
 class ImageTrunk(nn.Module):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from velodrome.rl.flat import FlatAdam
 from velodrome.rl.losses import clipped_surrogate, explained_variance, normalize_advantage, value_loss
 from velodrome.rl.policy import Policy
 from velodrome.rl.ppo_config import PPOConfig
+from velodrome.rl.recorded import Steps
 from velodrome.rl.rollout import Batch, Rollout
 from velodrome.seeding import derive
 
@@ -49,6 +51,9 @@ class PPO:
         self.weights = self.adam.weights
         self.device = self.weights.device
         self.generator = torch.Generator().manual_seed(derive(seed, "minibatches"))
+        self._steps = Steps(self._step, self.device, adams=[self.adam], generators=[], save=self.state, load=self.load)
+        if policy.core is not None:
+            self._steps.recordings = None  # what is learnt from differs in length
         self._weights = LossWeights(config.clip, config.clip_value, config.value_coef, config.entropy_coef)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
@@ -61,17 +66,17 @@ class PPO:
         self.adam.lr = config.lr * (1.0 - self.updates_done / self.num_updates if config.anneal_lr else 1.0)
         # Values, advantages and the log-probabilities of the policy that acted.
         batch = rollout.batch(self.policy, gamma=config.gamma, gae_lambda=config.gae_lambda, device=self.device)
-        steps: list[Tensor] = []
+        steps: list[list[float]] = []
         for _ in range(config.epochs):
             # A pass: each row once, in a new order; with memory each environment's sequence.
             order = torch.randperm(batch.num_parts, generator=self.generator).to(self.device)
             parts = order.tensor_split(min(config.minibatches, len(order)))
-            steps += [self._step(batch.parts(part)) for part in parts]
+            steps += [self._steps(batch.parts(part), None)[0] for part in parts]
             # The policy has moved far enough.
-            if 0 < config.target_kl < float(steps[-1][4]):
+            if 0 < config.target_kl < steps[-1][4]:
                 break
         self.updates_done += 1
-        means = torch.stack(steps).mean(0).tolist()
+        means = np.mean(steps, 0).tolist()
         explained = float(explained_variance(*batch.learnt(batch.value, batch.target)))
         return {**dict(zip(_NAMES, means, strict=True)), "explained_variance": explained,
                 "learning_rate": self.adam.lr * self.adam.lr_scale}
@@ -81,13 +86,13 @@ class PPO:
         self.adam.lr_scale = 0.5**rollback
         self.generator.manual_seed(derive(self.seed, "minibatches", "rollback", rollback))
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch, weights: None) -> tuple[Tensor, None]:
         """One gradient step; returns the figures of ``_NAMES``."""
         head, value = self.policy.outputs(batch.obs, batch.memory)
         loss, parts = self._loss(head, value, batch)
         if not self.adam.descend(loss):
             self._explain(batch)
-        return torch.cat([loss.detach().unsqueeze(0), parts])
+        return torch.cat([loss.detach().unsqueeze(0), parts]), None
 
     def _loss(self, head: Tensor, value: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of what the networks gave, and ``[5]``, its figures after ``loss`` in ``_NAMES``."""

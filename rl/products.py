@@ -9,9 +9,10 @@ last, stay in float32 as well: they cost little, and hold observations, actions 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,22 +98,33 @@ def products(num_rows: int, widths: Sequence[int], precision: str) -> list[Produ
 
 
 def choose_product_precision(wanted: str, num_rows: int, width: int, device: torch.device) -> str:
-    """``float32`` or ``bfloat16``, for layers of ``width`` units and batches of B rows; on a GPU always the first.
+    """``float32`` or ``bfloat16``, for layers of ``width`` units and batches of B rows; on a GPU the other is ``tf32``.
 
     Args:
-        wanted: One of both, or ``auto``: what is quicker on this processor, as a trial of some milliseconds tells.
+        wanted: ``float32``, ``bfloat16``, or ``auto``: on a GPU ``tf32``, on a CPU what is quicker, as a trial of some
+            milliseconds tells.
         num_rows: B.
         width: H.
         device: Where the network learns.
     """
     if device.type != "cpu":
-        return "float32"
+        return "float32" if wanted == "float32" else "tf32"
     if wanted != "auto":
         return wanted
     is_large = num_rows >= _MANY and width >= _WIDE
     if not (is_large and torch.cpu.get_capabilities().get("avx512_bf16", False)):
         return "float32"
     return "bfloat16" if _gain(num_rows, width) > _GAIN else "float32"
+
+
+def compute_in(precision: str, networks: Iterable[Any]) -> None:
+    """Sets the precision of perceptrons, on a CPU; on a GPU that of all products of float32 in the process.
+
+    TF32 rounds factors to 10 bits of mantissa; sums are float32's.
+    """
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    for network in networks:
+        network.precision = precision
 
 
 @cache

@@ -1,114 +1,96 @@
-"""Gradient steps on a GPU as CUDA graphs: their operations are recorded once, and then started all at once.
+"""What a GPU computes again and again, as CUDA graphs: operations are recorded once, and then started all at once.
 
-A step of SAC is some hundreds of operations, each of which takes the processor longer to start than the GPU to do.
-Recorded, a step is one start. For that it has to lie on the device as a whole: it reads nothing back, and everything
-that it changes, it changes in place.
+A gradient step of SAC is some hundreds of operations, each of which takes the processor longer to start than the GPU to
+do. Recorded, a step is one start. For that it has to lie on the device as a whole: it reads nothing back, and whatever
+it changes, it changes in place.
 """
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from velodrome.errors import Diverged
 from velodrome.rl.flat import FlatAdam
-from velodrome.rl.replay import Transitions
 
 _WARMUPS = 3
-"""Steps before one is recorded, undone afterwards: libraries take their memory at the first."""
+"""Work is done so often before it is recorded, and undone: libraries take their memory at the first time."""
 
-Results = tuple[Tensor, Tensor | None]
+_MAX_RECORDINGS = 4
+"""Of the same work with inputs of other shapes; with further ones it is done as it is."""
+
+Tensors = Sequence[Tensor | None]
+Results = tuple[Any, ...]
+"""Tensors, and None."""
 
 
-class Recorded:
-    """Runs the gradient steps of a learner: on a GPU from recordings, elsewhere as they are.
+class Recordings:
+    """Recordings of some work for each shape of what it is given.
 
     Args:
-        step: Of a batch, the weights ``[B]`` of its losses or None, and switches; gives figures ``[F]``, and errors
-            ``[B]`` or None. Where its optimisers check gradients, it raises if one is not finite.
-        device: Where it computes.
-        adams: All optimisers that it uses.
-        generators: All random streams that it draws from.
-        save: Gives all that it changes.
+        device: A GPU.
+        generators: What it draws from.
+        save: Gives all that it changes; None if it changes nothing.
         load: Takes that back, in place.
     """
 
     def __init__(
-        self, step: Callable[..., Results], device: torch.device, *, adams: Sequence[FlatAdam],
-        generators: Sequence[Generator], save: Callable[[], Mapping[str, Any]],
-        load: Callable[[Mapping[str, Any]], None],
+        self, device: torch.device, generators: Sequence[Generator] = (), *,
+        save: Callable[[], Mapping[str, Any]] | None = None, load: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        self.is_used = device.type == "cuda"
-        self._step, self._adams, self._generators, self._save, self._load = step, adams, generators, save, load
-        self._recordings: dict[Hashable, _Recording] = {}
+        self._device, self._generators, self._save, self._load = device, generators, save, load
+        self._made: dict[Hashable, _Recording] = {}
 
-    def __call__(
-        self, batch: Transitions, weights: Tensor | None, *switches: bool
-    ) -> tuple[list[float], Tensor | None]:
-        """A step's figures, and its errors, which stay until the next step. There is a recording for each shape.
+    def __len__(self) -> int:
+        return len(self._made)
 
-        Raises:
-            Diverged: If a gradient is not finite.
+    def play(self, work: Callable[..., Results], inputs: Tensors, *switches: bool) -> Results:
+        """What ``work(*inputs)`` gives, on the device, in memory that later calls write to.
+
+        With the same switches, it is the same work.
         """
-        if not self.is_used:
-            results, errors = self._step(batch, weights, *switches)
-            return results.tolist(), errors
-        given = [part for part in (*batch, weights) if part is not None]
-        key = switches, *((part.shape, part.dtype) for part in given)
-        if key not in self._recordings:
-            self._recordings[key] = self._record(batch, weights, switches)
-        recording = self._recordings[key]
-        for kept, part in zip(recording.inputs, given, strict=True):
-            kept.copy_(part)
-        for adam in self._adams:
-            adam.send_learning_rate()
+        key = switches, *(None if part is None else (part.shape, part.dtype) for part in inputs)
+        recording = self._made.get(key)
+        if recording is None and len(self._made) >= _MAX_RECORDINGS:
+            return work(*(None if part is None else part.to(self._device) for part in inputs))
+        if recording is None:
+            recording = self._made[key] = self._record(work, inputs)
+        for kept, part in zip(recording.inputs, inputs, strict=True):
+            if kept is not None and part is not None:
+                kept.copy_(part)
         recording.replay()
-        numbers = recording.numbers.tolist()
-        norms, figures = numbers[:len(self._adams)], numbers[len(self._adams):]
-        if not all(map(math.isfinite, norms)):
-            self._step(batch, weights, *switches)  # checks on its way, and names what is not finite
-            raise Diverged("the gradient's length is infinite")
-        return figures, recording.errors
+        return recording.results
 
-    def _record(self, batch: Transitions, weights: Tensor | None, switches: tuple[bool, ...]) -> _Recording:
-        """The step as a graph; nothing has changed once it is there."""
-        batch = Transitions(*(part if part is None else part.clone() for part in batch))  # type: ignore[arg-type]
-        weights = None if weights is None else weights.clone()
+    def _record(self, work: Callable[..., Results], inputs: Tensors) -> _Recording:
+        kept = [None if part is None else part.to(self._device, copy=True) for part in inputs]
+        before = None if self._save is None else self._save()
 
-        def work() -> Results:
-            figures, errors = self._step(batch, weights, *switches)
-            return torch.cat([torch.stack([adam.norm for adam in self._adams]), figures]), errors
+        def undo() -> None:
+            if self._load is not None and before is not None:
+                self._load(before)
 
-        before = self._save()
-        for adam in self._adams:
-            adam.checks = False
-        try:
-            replay, (numbers, errors) = capture(work, self._generators, lambda: self._load(before))
-        finally:
-            for adam in self._adams:
-                adam.checks = True
-        return _Recording([part for part in (*batch, weights) if part is not None], replay, numbers, errors)
+        replay, results = capture(partial(work, *kept), self._generators, undo)
+        return _Recording(kept, replay, results)
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """A graph and its memory: what it reads, and what it gives."""
+class _Recording(NamedTuple):
+    """A graph, and the memory that it reads and writes."""
 
-    inputs: list[Tensor]
+    inputs: Tensors
     replay: Callable[[], None]
-    numbers: Tensor
-    errors: Tensor | None
+    results: Results
 
 
 def capture(
     work: Callable[[], Results], generators: Sequence[Generator], undo: Callable[[], None]
 ) -> tuple[Callable[[], None], Results]:
-    """Records work on a GPU: what does it again, and where its results will be. ``undo`` is called after a warm-up."""
+    """Records work on a GPU: what does it again, and where its results will be. ``undo`` comes after the warm-up."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -119,6 +101,82 @@ def capture(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, stream=stream):
-        results = work()
+    gc.collect()
+    gc.disable()  # a graph of the past that is let go of meanwhile would spoil this one
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            results = work()
+    finally:
+        gc.enable()
     return graph.replay, results
+
+
+class Forward:
+    """What a network gives for observations on the CPU, on the CPU, wherever it computes. There are no gradients.
+
+    Args:
+        function: From a tensor to some, without drawing anything; weights may change in place.
+        device: Where it computes.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Results], device: torch.device) -> None:
+        self._function = function
+        self._recordings = None if device.type == "cpu" else Recordings(device)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Results:
+        """Of x ``[B, ...]``."""
+        if self._recordings is None:
+            return self._function(x)
+        return tuple(None if part is None else part.cpu() for part in self._recordings.play(self._function, [x]))
+
+
+class Steps:
+    """The gradient steps of a learner: on a GPU from recordings, elsewhere as they are.
+
+    Args:
+        step: Of a batch (a named tuple), the weights ``[B]`` of its losses or None, and switches; gives figures
+            ``[F]``, and errors ``[B]`` or None. Where its optimisers check gradients, it raises if one is not finite.
+        device: Where it computes.
+        adams: All optimisers that it uses.
+        generators: All random streams that it draws from.
+        save: Gives all that it changes.
+        load: Takes that back, in place.
+
+    Attributes:
+        recordings: None where steps are taken as they are.
+    """
+
+    def __init__(
+        self, step: Callable[..., tuple[Tensor, Tensor | None]], device: torch.device, *, adams: Sequence[FlatAdam],
+        generators: Sequence[Generator], save: Callable[[], Mapping[str, Any]],
+        load: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._step, self._adams = step, adams
+        self.recordings = None if device.type == "cpu" else Recordings(device, generators, save=save, load=load)
+
+    def __call__(self, batch: Any, weights: Tensor | None, *switches: bool) -> tuple[list[float], Tensor | None]:
+        """A step's figures, and its errors, which stay until the next step.
+
+        Raises:
+            Diverged: If a gradient is not finite.
+        """
+        if self.recordings is None:
+            figures, errors = self._step(batch, weights, *switches)
+            return figures.tolist(), errors
+
+        def work(weights: Tensor | None, *columns: Tensor | None) -> Results:
+            figures, errors = self._step(type(batch)(*columns), weights, *switches)
+            return torch.cat([torch.stack([adam.norm for adam in self._adams]), figures]), errors
+
+        for adam in self._adams:
+            adam.checks = False
+            adam.send_learning_rate()
+        numbers, errors = self.recordings.play(work, (weights, *batch), *switches)
+        for adam in self._adams:
+            adam.checks = True
+        norms_and_figures = numbers.tolist()
+        if not all(map(math.isfinite, norms_and_figures[:len(self._adams)])):
+            self._step(batch, weights, *switches)  # checks on its way, and names what is not finite
+            raise Diverged("the gradient's length is infinite")
+        return norms_and_figures[len(self._adams):], errors

@@ -17,6 +17,7 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.dense import Mlp
 from velodrome.rl.flat import FlatAdam
 from velodrome.rl.off_policy import OffPolicy
+from velodrome.rl.products import compute_in
 from velodrome.rl.replay import Transitions
 from velodrome.rl.sac_config import SACConfig
 from velodrome.rl.sac_losses import actor_loss, critic_loss, soft_target
@@ -82,9 +83,7 @@ class SAC(SoftLearner):
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state, bit for bit on a CPU."""
         super().load(state)
-        targets: list[Any] = list(self.targets)
-        for target in targets:
-            target.precision = self.precision
+        compute_in(self.precision, self.targets)
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
 

@@ -33,9 +33,8 @@ class SalePolicy(BoundedPolicy):
         """Actions for normalised observations ``[B, D]``; there are no masks for continuous ones."""
         return NoisyActions(self.actor(x, self.embedding.of_state(x)), self.std)
 
-    def explore(self, x: Tensor, generator: Generator) -> Tensor:
-        """Actions ``[N, K]`` to take while training, for normalised observations ``[N, D]``."""
-        action = self.act(x).mode()
+    def explore(self, action: Tensor, generator: Generator) -> Tensor:
+        """Actions ``[N, K]`` to take while training: these with noise."""
         return torch.add(action, self.noise.draw(action, generator), alpha=self.std).clamp_(-1.0, 1.0)
 
 

@@ -14,8 +14,8 @@ from velodrome.envs.env_batch import EnvBatch
 from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam
-from velodrome.rl.products import choose_product_precision
-from velodrome.rl.recorded import Recorded
+from velodrome.rl.products import choose_product_precision, compute_in
+from velodrome.rl.recorded import Steps
 from velodrome.rl.replay import Transitions
 from velodrome.rl.squashed_policy import SquashedPolicy
 from velodrome.rl.temperature import Temperature
@@ -67,8 +67,8 @@ class SoftLearner(ABC):
         self.generator = Generator(where).manual_seed(derive(seed, "policy noise"))
         self.updates_done = 0
         self._policy_figures = torch.cat([torch.zeros(2, device=where), self.temperature.value.view(1)])
-        self._steps = Recorded(self._step, where, adams=[self.critic_step, self.policy_step, self.temperature.adam],
-                               generators=[self.generator], save=self.state, load=self.load)
+        self._steps = Steps(self._step, where, adams=[self.critic_step, self.policy_step, self.temperature.adam],
+                            generators=[self.generator], save=self.state, load=self.load)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of the critics and, every ``policy_every`` of these, of policy and temperature.
@@ -91,15 +91,18 @@ class SoftLearner(ABC):
     def _step(self, batch: Transitions, weights: Tensor | None, improves: bool) -> tuple[Tensor, None]:
         """A step of the critics, and of the policy if it ``improves``; the figures ``[5]``."""
 
-    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
+        """What ``explore`` goes by, ``[N, 2 K]``."""
+        out: Tensor = self.policy.body(x)
+        return out
+
+    def explore(self, outputs: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
-        return self.policy.explore(x, generator)
+        return self.policy.explore(outputs, generator)
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
-        networks: list[Any] = [self.policy.body, *self.critics]
-        for network in networks:
-            network.precision = precision
+        compute_in(precision, [self.policy.body, *self.critics])
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""

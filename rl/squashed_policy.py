@@ -84,9 +84,9 @@ class SquashedPolicy(BoundedPolicy):
         """The same; there are no masks for continuous actions."""
         return self.forward(x)
 
-    def explore(self, x: Tensor, generator: Generator) -> Tensor:
-        """Actions ``[N, K]`` to take while training, for normalised observations ``[N, D]``."""
-        pi = self.act(x).before_tanh
+    def explore(self, head: Tensor, generator: Generator) -> Tensor:
+        """Actions ``[N, K]`` to take while training, for what the body gave, ``[N, 2 K]``."""
+        pi = squashed(head).before_tanh
         return torch.addcmul(pi.mean, pi.log_std.exp(), self.noise.draw(pi.mean, generator)).tanh()
 
 

@@ -23,8 +23,8 @@ from velodrome.rl.finite import check_finite
 from velodrome.rl.flat import FlatAdam, flatten
 from velodrome.rl.off_policy import OffPolicy
 from velodrome.rl.prioritized import Priorities
-from velodrome.rl.products import choose_product_precision
-from velodrome.rl.recorded import Recorded
+from velodrome.rl.products import choose_product_precision, compute_in
+from velodrome.rl.recorded import Steps
 from velodrome.rl.replay import Transitions
 from velodrome.rl.sale import Actor, Critic, Embedding
 from velodrome.rl.sale_policy import SalePolicy
@@ -82,12 +82,16 @@ class TD7:
         self.generator = Generator(where).manual_seed(derive(seed, "target noise"))
         self.updates_done = 0
         self._policy_loss = torch.zeros((), device=where)
-        self._steps = Recorded(self._step, where, adams=[self.embedding_step, self.critic_step, self.policy_step],
-                               generators=[self.generator], save=self.state, load=self.load)
+        self._steps = Steps(self._step, where, adams=[self.embedding_step, self.critic_step, self.policy_step],
+                            generators=[self.generator], save=self.state, load=self.load)
 
-    def explore(self, x: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
+        """What ``explore`` goes by, ``[N, K]``."""
+        return self.policy.act(x).mode()
+
+    def explore(self, outputs: Tensor, mask: Tensor | None, generator: Generator) -> Tensor:
         """Actions to take while training, ``[N, K]``."""
-        return self.policy.explore(x, generator)
+        return self.policy.explore(outputs, generator)
 
     def update(self, batch: Transitions, weights: Tensor | None = None) -> tuple[list[float], Tensor | None]:
         """One step of embeddings and critics and, every ``policy_every`` of these, of the policy.
@@ -169,9 +173,7 @@ class TD7:
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
-        for part in self._parts.modules():
-            if isinstance(part, Mlp):
-                part.precision = precision
+        compute_in(precision, [part for part in self._parts.modules() if isinstance(part, Mlp)])
 
     def _set_learning_rates(self) -> None:
         left = 1.0 - self.progress if self.config.anneal_lr else 1.0

@@ -104,7 +104,7 @@ def test_random_actions_are_allowed_and_as_many_as_epsilon_says() -> None:
 
 def test_random_actions_last_and_are_as_many_all_the_same() -> None:
     draw, mean_steps, epsilon = torch.Generator().manual_seed(0), 5.0, 0.3
-    explore = LastingEpsilonGreedy(500, mean_steps, torch.device("cpu"))
+    explore = LastingEpsilonGreedy(500, mean_steps)
     q = torch.tensor([0.0] * 9 + [1.0]).expand(500, 10)
     steps, lasting = [], []
     for _ in range(400):
@@ -116,14 +116,14 @@ def test_random_actions_last_and_are_as_many_all_the_same() -> None:
     action = torch.stack(steps)[50:]
     begins = ((action[1:] != action[:-1]) & (action[1:] != 9)).sum()
     assert float((action[1:] != 9).sum() / begins) == pytest.approx(mean_steps, rel=0.1)
-    once = LastingEpsilonGreedy(500, 1.0, torch.device("cpu"))
+    once = LastingEpsilonGreedy(500, 1.0)
     share = torch.stack([once.choose(q, None, epsilon, draw) != 9 for _ in range(100)]).float().mean()
     assert float(share) == pytest.approx(0.9 * epsilon, abs=0.01)
 
 
 def test_random_actions_end_where_they_are_forbidden() -> None:
     draw = torch.Generator().manual_seed(0)
-    explore, q = LastingEpsilonGreedy(200, 100.0, torch.device("cpu")), torch.zeros(200, 3)
+    explore, q = LastingEpsilonGreedy(200, 100.0), torch.zeros(200, 3)
     for t in range(20):
         mask = torch.ones(200, 3, dtype=torch.bool)
         mask[:, t % 3] = False

@@ -103,8 +103,7 @@ def test_recorded_steps_change_what_steps_change(kind: str) -> None:
     algo, env, given = SMALL[kind]
     with make_envs(env, 4) as envs, make_envs(env, 4) as others:
         run, plain = (learning_for(algo, each, given, 10_000) for each in (envs, others))
-        assert run.learner._steps.is_used
-        plain.learner._steps.is_used = False
+        plain.learner._steps.recordings = None
         draws = np.random.default_rng(1), np.random.default_rng(1)
         for each in (run, plain):
             while each.steps_done < 128:
@@ -115,7 +114,7 @@ def test_recorded_steps_change_what_steps_change(kind: str) -> None:
                 for each, draw in zip((run, plain), draws, strict=True)
             ]
             np.testing.assert_allclose(*figures, rtol=1e-3, atol=1e-4)
-        assert len(run.learner._steps._recordings) == (2 if algo in ("crossq", "td7") else 1)
+        assert len(run.learner._steps.recordings) == (2 if algo in ("crossq", "td7") else 1)
         torch.testing.assert_close(snapshot(run.learner.policy), snapshot(plain.learner.policy), rtol=1e-3, atol=1e-4)
 
 
