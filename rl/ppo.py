@@ -86,7 +86,7 @@ class PPO:
         self.adam.lr_scale = 0.5**rollback
         self.generator.manual_seed(derive(self.seed, "minibatches", "rollback", rollback))
 
-    def _step(self, batch: Batch, weights: None) -> tuple[Tensor, None]:
+    def _step(self, batch: Batch, weights: None = None) -> tuple[Tensor, None]:
         """One gradient step; returns the figures of ``_NAMES``."""
         head, value = self.policy.outputs(batch.obs, batch.memory)
         loss, parts = self._loss(head, value, batch)

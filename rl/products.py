@@ -101,17 +101,16 @@ def choose_product_precision(wanted: str, num_rows: int, width: int, device: tor
     """``float32`` or ``bfloat16``, for layers of ``width`` units and batches of B rows; on a GPU the other is ``tf32``.
 
     Args:
-        wanted: ``float32``, ``bfloat16``, or ``auto``: on a GPU ``tf32``, on a CPU what is quicker, as a trial of some
-            milliseconds tells.
+        wanted: ``float32``, ``bfloat16``, or ``auto``: what is quicker; on a CPU a trial of some milliseconds tells.
         num_rows: B.
         width: H.
         device: Where the network learns.
     """
+    is_large = num_rows >= _MANY and width >= _WIDE
     if device.type != "cpu":
-        return "float32" if wanted == "float32" else "tf32"
+        return "tf32" if wanted == "bfloat16" or (wanted == "auto" and is_large) else "float32"
     if wanted != "auto":
         return wanted
-    is_large = num_rows >= _MANY and width >= _WIDE
     if not (is_large and torch.cpu.get_capabilities().get("avx512_bf16", False)):
         return "float32"
     return "bfloat16" if _gain(num_rows, width) > _GAIN else "float32"

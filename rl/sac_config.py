@@ -49,6 +49,6 @@ class SACConfig:
     max_grad_norm: float = setting(0.0, "Longest gradient; longer ones are scaled down. 0 for no limit.",
                                    Float(0.0, 1e9))
     threads: int = setting(0, "Torch's threads; 0 for one.", Int(0, 1_024))
-    precision: str = setting("auto", "What wide layers multiply in; auto for the quicker here. On a GPU bfloat16 is TF32.",
+    precision: str = setting("auto", "What wide layers multiply in; auto: what is quicker. bfloat16 is TF32 on a GPU.",
                              Choice("auto", "float32", "bfloat16"))
     device: str = setting("auto", "auto: the CPU, which is quicker for small networks.", Choice("auto", "cpu", "cuda"))

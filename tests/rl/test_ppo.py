@@ -42,7 +42,7 @@ def test_the_ratio_is_1_before_the_first_step(env: str) -> None:
                                    rtol=0, atol=1e-5)
         torch.testing.assert_close(value, part.value, rtol=0, atol=1e-5)
         # One gradient step on all rows, and it moves.
-        figures = training.learner._step(batch)
+        figures, _ = training.learner._step(batch)
         assert abs(float(figures[4])) < 1e-6
         assert float(figures[5]) == 0.0
         pi, _ = training.policy(part.obs, part.mask)

@@ -87,8 +87,10 @@ def test_auto_takes_the_quicker(monkeypatch: pytest.MonkeyPatch, gain: float, ex
     assert choose_product_precision("auto", 256, 256, CPU) == expected
     assert choose_product_precision("auto", 256, 64, CPU) == "float32"
     assert choose_product_precision("auto", 32, 256, CPU) == "float32"
-    for wanted in ("auto", "bfloat16"):
-        assert choose_product_precision(wanted, 256, 256, torch.device("cuda")) == "float32"
+    for wanted, width, there in (
+        ("auto", 256, "tf32"), ("auto", 64, "float32"), ("bfloat16", 64, "tf32"), ("float32", 256, "float32"),
+    ):
+        assert choose_product_precision(wanted, 256, width, torch.device("cuda")) == there
     assert choose_product_precision("bfloat16", 256, 64, CPU) == "bfloat16"
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert choose_product_precision("auto", 256, 256, CPU) == "float32"

@@ -69,7 +69,7 @@ def test_sequences_are_what_acting_saw_and_the_ratio_is_1_before_the_first_step(
         torch.testing.assert_close(value.view(40, 2), values[:, [2, 0]])
         torch.testing.assert_close(pi.log_prob(part.action).view(40, 2), log_probs[:, [2, 0]])
         torch.testing.assert_close(part.target.view(40, 2), batch.target.view(40, 4)[:, [2, 0]])
-    figures = training.learner._step(batch)
+    figures, _ = training.learner._step(batch)
     assert abs(float(figures[4])) < 1e-6
     assert float(figures[5]) == 0.0
 
@@ -140,7 +140,7 @@ def test_rows_that_are_no_transitions_carry_no_loss_and_leave_no_memory() -> Non
         assert rollout.obs is not None
         assert rollout.action is not None
         rollout.valid[5, 2] = False
-        figures = training.learner._step(rows_of(training))
+        figures, _ = training.learner._step(rows_of(training))
         gradient = training.learner.weights.grad
         assert gradient is not None
         expected = gradient.clone()
@@ -157,7 +157,7 @@ def test_rows_that_are_no_transitions_carry_no_loss_and_leave_no_memory() -> Non
         rollout.reward[5, 2] = 99.0
         batch = rows_of(training)
         assert len(batch.learnt(batch.value)[0]) == 63
-        torch.testing.assert_close(training.learner._step(batch), figures)
+        torch.testing.assert_close(training.learner._step(batch)[0], figures)
         gradient = training.learner.weights.grad
         assert gradient is not None
         torch.testing.assert_close(gradient, expected)
