@@ -2,9 +2,11 @@
 
     python benchmarks/devices.py                    # the CPU alone
     python benchmarks/devices.py --devices cpu cuda
+    python benchmarks/devices.py --devices cpu cuda --only SAC --at-once 8
 
 Each with its default settings and those named below, from the end of a warm-up on, in processes of their own that take
-turns; the table has medians. ``--threads`` are torch's on a CPU; a GPU's process has as many.
+turns; the table has medians. ``--threads`` are torch's on a CPU; a GPU's process has as many. With ``--at-once``, so
+many runs share a GPU, or have a core each, and their speeds are added up.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from turns import steps_per_second
 
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="those with this text in their name")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     given = parser.parse_args()
     print(f"{'':28}" + "".join(f"{device + ', steps/s':>16}" for device in given.devices))
     for name, (algo, env, settings, steps) in CASES.items():
@@ -65,7 +70,10 @@ def main() -> None:
         for _ in range(given.rounds):
             for device in given.devices:
                 words = (algo, env, device, given.threads, steps, *settings.split())
-                found[device].append(steps_per_second(sys.executable, CODE, given.threads, *words))
+                run = partial(steps_per_second, sys.executable, CODE, given.threads, *words)
+                with ThreadPoolExecutor(given.at_once) as pool:
+                    together = [pool.submit(run) for _ in range(given.at_once)]
+                    found[device].append(sum(each.result() for each in together))
         print(f"{name:28}" + "".join(f"{statistics.median(speeds):>16,.0f}" for speeds in found.values()), flush=True)
 
 

@@ -109,14 +109,15 @@ def training_space(
     return Space(domains)
 
 
-def resources_of(space: Space, given: str) -> str:
-    """What a run asks for: as given, and where that says nothing of GPUs, one if there is one and it would learn there.
+def resources_of(space: Space, given: str, *, is_sweep: bool = False) -> str:
+    """What a run asks for: as given, and where that says nothing of GPUs, one if there is one and it pays.
 
     Environments of the user's own may have images, too; that is not known here.
     """
     options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
     namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
-    pays = (slash and namespace in _IMAGES) or getattr(config_of(str(options["algo"][0])), "pays_on_gpu", False)
+    pays_for = getattr(config_of(str(options["algo"][0])), "gpu_pays_for", "")
+    pays = (slash and namespace in _IMAGES) or pays_for == "sweeps" or (pays_for == "runs" and not is_sweep)
     if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
         return given
     return f"{given},gpu=auto" if given else "gpu=auto"

@@ -31,8 +31,8 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
         yield "device", f"{device}: as given"
     elif trunk is not None:
         yield "device", f"{device}: that of the trial, for images"
-    elif getattr(config, "pays_on_gpu", False):
-        yield "device", f"{device}: that of the trial, for large networks"
+    elif hasattr(config, "gpu_pays_for"):
+        yield "device", f"{device}: that of the trial, for large networks and batches"
     else:
         yield "device", f"{device}: for vectors a GPU does not pay"
     if getattr(policy, "is_side_by_side", False):

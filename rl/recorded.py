@@ -101,13 +101,17 @@ def capture(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()  # a graph of the past that is let go of meanwhile would spoil this one
     try:
         with torch.cuda.graph(graph, stream=stream):
             results = work()
+    except RuntimeError as error:
+        raise error.__context__ or error from None  # that recording broke off is what comes of it: out of memory, say
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
     return graph.replay, results
 
 
@@ -172,9 +176,11 @@ class Steps:
         for adam in self._adams:
             adam.checks = False
             adam.send_learning_rate()
-        numbers, errors = self.recordings.play(work, (weights, *batch), *switches)
-        for adam in self._adams:
-            adam.checks = True
+        try:
+            numbers, errors = self.recordings.play(work, (weights, *batch), *switches)
+        finally:
+            for adam in self._adams:
+                adam.checks = True
         norms_and_figures = numbers.tolist()
         if not all(map(math.isfinite, norms_and_figures[:len(self._adams)])):
             self._step(batch, weights, *switches)  # checks on its way, and names what is not finite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from velodrome.rl.settings import setting
 from velodrome.search.domains import Choice, Float, Int
@@ -16,6 +17,9 @@ class SACConfig:
 
     For continuous, bounded actions. Learns from a replay buffer: every environment step is used many times.
     """
+
+    gpu_pays_for: ClassVar[str] = "runs"
+    """A run is quicker on a GPU; many at once make more steps on as many cores."""
 
     num_envs: int = setting(1, "Environments stepped side by side.", Int(1, 65_536))
     buffer_size: int = setting(1_000_000, "Transitions that are kept.", Int(1, 10**9))
@@ -51,4 +55,5 @@ class SACConfig:
     threads: int = setting(0, "Torch's threads; 0 for one.", Int(0, 1_024))
     precision: str = setting("auto", "What wide layers multiply in; auto: what is quicker. bfloat16 is TF32 on a GPU.",
                              Choice("auto", "float32", "bfloat16"))
-    device: str = setting("auto", "auto: the CPU, which is quicker for small networks.", Choice("auto", "cpu", "cuda"))
+    device: str = setting("auto", "auto: the trial's GPU where it has one, otherwise the CPU.",
+                          Choice("auto", "cpu", "cuda"))

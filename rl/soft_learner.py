@@ -50,7 +50,7 @@ class SoftLearner(ABC):
         betas: tuple[float, float], seed: int, device: str,
     ) -> None:
         self.config, self.seed = config, seed
-        self.device = where = learning_device(config.device, device, config.threads, is_image=False)
+        self.device = where = learning_device(config.device, device, config.threads, is_image=False, pays=True)
         weights = Generator().manual_seed(derive(seed, "weights"))
         self.policy = policy = make_policy(config, envs.obs_layout, envs.action_layout, weights).to(where)
         num_obs, num_actions = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape)

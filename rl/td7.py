@@ -60,8 +60,7 @@ class TD7:
 
     def __init__(self, envs: EnvBatch, config: TD7Config, *, seed: int, device: str = "cpu") -> None:
         self.config, self.seed = config, seed
-        self.device = where = learning_device(config.device, device, config.threads, is_image=False,
-                                              pays=config.pays_on_gpu)
+        self.device = where = learning_device(config.device, device, config.threads, is_image=False, pays=True)
         weights = Generator().manual_seed(derive(seed, "weights"))
         self.policy = policy = make_policy(config, envs.obs_layout, envs.action_layout, weights)
         sizes = math.prod(envs.obs_layout.shape), math.prod(envs.action_layout.shape), config.width, config.embedding

@@ -38,7 +38,7 @@ def test_large_networks_learn_where_the_trial_is() -> None:
     given = {"learning_starts": 16, "batch_size": 16, "width": 16, "embedding": 8, "eval_episodes": 1}
     trial = FakeTrial(params("Pendulum-v1", 40, given, algo="td7"))
     train(trial)
-    assert trial.notes["device"] == ("cpu: that of the trial, for large networks", "td7")
+    assert trial.notes["device"] == ("cpu: that of the trial, for large networks and batches", "td7")
 
 
 def test_two_threads_are_said_where_there_are_two() -> None:

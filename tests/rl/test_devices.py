@@ -14,14 +14,22 @@ from velodrome.types import ParamValue
     ("ppo", "CartPole-v1", {"device": "cuda"}, "cpus=2", "cpus=2,gpu=auto"),
     ("ppo", "MinAtar/Breakout-v1", {}, "", "gpu=auto"), ("dqn", "ale_py:ALE/Pong-v5", {}, "", "gpu=auto"),
     ("dqn", "ALE/Pong-v5", {"device": "cpu"}, "", ""), ("dqn", "ALE/Pong-v5", {}, "gpu=0", "gpu=0"),
-    ("sac", "HalfCheetah-v5", {}, "", ""), ("td7", "HalfCheetah-v5", {}, "", "gpu=auto"),
-    ("td7", "HalfCheetah-v5", {"device": "cpu"}, "", ""),
+    ("td7", "HalfCheetah-v5", {}, "", "gpu=auto"), ("td7", "HalfCheetah-v5", {"device": "cpu"}, "", ""),
+    ("sac", "HalfCheetah-v5", {"device": "cpu"}, "", ""), ("crossq", "HalfCheetah-v5", {}, "gpu=0", "gpu=0"),
 ])
 def test_a_gpu_is_asked_for_where_it_pays(
     algo: str, env: str, settings: dict[str, ParamValue], given: str, expected: str
 ) -> None:
     for search in (False, True):
-        assert resources_of(training_space(algo, env, 1_000, settings, search=search), given) == expected
+        space = training_space(algo, env, 1_000, settings, search=search)
+        assert resources_of(space, given, is_sweep=search) == expected
+
+
+@pytest.mark.parametrize("algo", ["sac", "crossq"])
+def test_one_run_asks_for_a_gpu_where_many_would_be_quicker_on_cores(algo: str) -> None:
+    for search, expected in ((False, "gpu=auto"), (True, "")):
+        space = training_space(algo, "HalfCheetah-v5", 1_000, {}, search=search)
+        assert resources_of(space, "", is_sweep=search) == expected
 
 
 def test_where_it_learns(one_thread: None) -> None:

@@ -143,7 +143,7 @@ def test_its_policy_plays_on_a_cpu_as_it_does_there(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
-    ("ppo, images", "cuda"), ("dqn, images", "cuda"), ("td7", "cuda"), ("ppo", "cpu"), ("sac", "cpu"),
+    ("ppo, images", "cuda"), ("dqn, images", "cuda"), ("td7", "cuda"), ("sac", "cuda"), ("ppo", "cpu"), ("dqn", "cpu"),
 ])
 def test_a_gpu_is_taken_without_a_word_where_it_pays(kind: str, expected: str) -> None:
     algo, env, given = SMALL[kind]

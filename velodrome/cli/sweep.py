@@ -98,5 +98,5 @@ def _of_algorithm(
     from velodrome.rl.algorithms import GOAL, OBJECTIVE, resources_of, training_space
 
     space = training_space(algo, env, steps, given, search=True)
-    resources = resources_of(space, settings["resources"])
+    resources = resources_of(space, settings["resources"], is_sweep=True)
     return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL, "resources": resources}
