@@ -6,6 +6,7 @@ of the algorithm's config. Fixed ones are choices of one option.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -109,15 +110,16 @@ def training_space(
     return Space(domains)
 
 
-def resources_of(space: Space, given: str, *, is_sweep: bool = False) -> str:
+def resources_of(space: Space, given: str, *, at_once: int = 1) -> str:
     """What a run asks for: as given, and where that says nothing of GPUs, one if there is one and it pays.
 
-    Environments of the user's own may have images, too; that is not known here.
+    A GPU pays for images, and where it is quicker than cores with so many runs ``at_once``. Environments of the user's
+    own may have images, too; that is not known here.
     """
     options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
     namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
-    pays_for = getattr(config_of(str(options["algo"][0])), "gpu_pays_for", "")
-    pays = (slash and namespace in _IMAGES) or pays_for == "sweeps" or (pays_for == "runs" and not is_sweep)
+    pays_for = getattr(config_of(str(options["algo"][0])), "gpu_pays_for", 0)
+    pays = (slash and namespace in _IMAGES) or min(at_once, os.cpu_count() or 1) < pays_for
     if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
         return given
     return f"{given},gpu=auto" if given else "gpu=auto"

@@ -18,8 +18,8 @@ class CrossQConfig:
     For continuous, bounded actions. Learns from fewer environment steps than SAC.
     """
 
-    gpu_pays_for: ClassVar[str] = "runs"
-    """A run is quicker on a GPU; many at once make more steps on as many cores."""
+    gpu_pays_for: ClassVar[int] = 4
+    """So many runs at once are as quick on a core each as all on one GPU; fewer are slower."""
 
     num_envs: int = setting(1, "Environments stepped side by side.", Int(1, 65_536))
     buffer_size: int = setting(1_000_000, "Transitions that are kept.", Int(1, 10**9))

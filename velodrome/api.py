@@ -182,10 +182,11 @@ def train(
         Interrupted: As for ``sweep``.
     """
     space = training_space(algo, known_env(env), steps, settings)
+    wanted = resources_of(space, resources, at_once=min(seeds, workers or seeds))
     return sweep(
         OBJECTIVE, space, trials=seeds, goal=GOAL, sampler="random", seed=seed,
         name=name, store=store, executor=executor, address=address, workers=workers,
-        resources=resources_of(space, resources), breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
+        resources=wanted, breaker=1, timeout_s=timeout_s, priority=priority, progress=progress,
     )
 
 

@@ -21,15 +21,16 @@ def test_a_gpu_is_asked_for_where_it_pays(
     algo: str, env: str, settings: dict[str, ParamValue], given: str, expected: str
 ) -> None:
     for search in (False, True):
-        space = training_space(algo, env, 1_000, settings, search=search)
-        assert resources_of(space, given, is_sweep=search) == expected
+        assert resources_of(training_space(algo, env, 1_000, settings, search=search), given) == expected
 
 
-@pytest.mark.parametrize("algo", ["sac", "crossq"])
-def test_one_run_asks_for_a_gpu_where_many_would_be_quicker_on_cores(algo: str) -> None:
-    for search, expected in ((False, "gpu=auto"), (True, "")):
-        space = training_space(algo, "HalfCheetah-v5", 1_000, {}, search=search)
-        assert resources_of(space, "", is_sweep=search) == expected
+@pytest.mark.parametrize("algo", ["sac", "crossq", "td7"])
+def test_a_few_runs_ask_for_a_gpu_where_many_are_as_quick_on_cores(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space, most = training_space(algo, "HalfCheetah-v5", 1_000, {}), 9 if algo == "td7" else 3
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert [resources_of(space, "", at_once=n) for n in (1, most, most + 1)] == ["gpu=auto", "gpu=auto", ""]
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert resources_of(space, "", at_once=100) == "gpu=auto"
 
 
 def test_where_it_learns(one_thread: None) -> None:

@@ -98,5 +98,6 @@ def _of_algorithm(
     from velodrome.rl.algorithms import GOAL, OBJECTIVE, resources_of, training_space
 
     space = training_space(algo, env, steps, given, search=True)
-    resources = resources_of(space, settings["resources"], is_sweep=True)
+    trials = settings["trials"]
+    resources = resources_of(space, settings["resources"], at_once=min(trials, settings["workers"] or trials))
     return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL, "resources": resources}
