@@ -51,6 +51,9 @@ RUNS = {
     "fourrooms": Run("ppo", "velodrome/FourRooms-v0", 2_000_000, 0.573, "at 5,000,000", seeds=3, is_long=True),
     "breakout": Run("ppo", "MinAtar/Breakout-v1", 4_000_000, 28, "PPO at 10,000,000", seeds=3, is_long=True),
     "asterix": Run("ppo", "MinAtar/Asterix-v1", 4_000_000, 15, "PPO at 10,000,000", seeds=3, is_long=True),
+    "space-invaders": Run(
+        "ppo", "MinAtar/SpaceInvaders-v1", 4_000_000, 131, "PPO at 10,000,000", seeds=3, is_long=True),
+    "freeway": Run("ppo", "MinAtar/Freeway-v1", 4_000_000, 58, "PPO at 10,000,000", seeds=3, is_long=True),
     "halfcheetah-td7": Run("td7", "HalfCheetah-v5", 200_000, 9_300, "CrossQ at 200,000", seeds=3, is_long=True),
     "halfcheetah": Run("crossq", "HalfCheetah-v5", 200_000, 9_300, "CrossQ at 200,000", seeds=3, is_long=True),
 }
