@@ -103,6 +103,8 @@ def training_space(
     of_algo = settings.read(config, {k: v for k, v in texts.items() if k not in run_names and k not in searched})
     searches_all = search and not searched
     fixed = of_algo if searches_all else {**preset(algo, env), **of_algo}
+    if not search:
+        config(**fixed)  # do they go together?
     domains: dict[str, Domain] = {"algo": Choice(algo), "env": Choice(env), "steps": Choice(steps)}
     domains |= settings.space_of(config, fixed, search=searches_all)
     domains |= searched

@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 
 from velodrome.envs.adapter_spaces import ActionLayout, ObsLayout
 from velodrome.envs.env_batch import EnvBatch
-from velodrome.errors import UsageError
 from velodrome.rl import td_losses
 from velodrome.rl.dense import Mlp
 from velodrome.rl.devices import learning_device, resume_draws
@@ -52,7 +51,7 @@ class DQN:
         device: The trial's: ``cpu`` or ``cuda``.
 
     Raises:
-        UsageError: If the actions are not discrete, or ``v_min`` is not below ``v_max``.
+        UsageError: If the actions are not discrete.
     """
 
     figures: tuple[str, ...] = ("loss", "q", "epsilon")
@@ -205,15 +204,16 @@ def make_policy(
     """A policy that has learnt nothing; the generator draws its weights.
 
     Raises:
-        UsageError: If the actions are not discrete, or ``v_min`` is not below ``v_max``.
+        UsageError: If the actions are not discrete.
     """
     spec, kind = _policy_spec(config, obs, action), config.distributional
     network = q_network(
         spec, num_atoms=1 if kind == "none" else config.num_atoms, dueling=config.dueling, noisy=config.noisy,
         generator=generator,
     )
+    atoms = torch.linspace(config.v_min, config.v_max, config.num_atoms) if kind == "categorical" else None
     return QPolicy(
-        spec, network, atoms=_atoms(config) if kind == "categorical" else None, is_quantile=kind == "quantile",
+        spec, network, atoms=atoms, is_quantile=kind == "quantile",
         epsilon=0.0 if config.noisy else config.eps_end,
     )
 
@@ -224,10 +224,3 @@ def _policy_spec(config: DQNConfig, obs: ObsLayout, action: ActionLayout) -> Pol
         obs.shape, obs.dtype, action, network=config.network, width=config.width, depth=config.depth,
         activation=config.activation, normalize_obs=config.normalize_obs,
     )
-
-
-def _atoms(config: DQNConfig) -> Tensor:
-    if not config.v_min < config.v_max:
-        raise UsageError("A categorical distribution needs a range of returns",
-                         given=f"v_min={config.v_min:g}, v_max={config.v_max:g}", allowed="v_min below v_max")
-    return torch.linspace(config.v_min, config.v_max, config.num_atoms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from velodrome.errors import UsageError
 from velodrome.rl.settings import setting
 from velodrome.search.domains import Choice, Float, Int
 
@@ -69,3 +70,8 @@ class DQNConfig:
     threads: int = setting(0, "Torch's threads; 0 for one with an mlp, as many as the trial has with a cnn.",
                            Int(0, 1_024))
     device: str = setting("auto", "auto: the trial's GPU for a cnn, otherwise the CPU.", Choice("auto", "cpu", "cuda"))
+
+    def __post_init__(self) -> None:
+        if self.distributional == "categorical" and not self.v_min < self.v_max:
+            raise UsageError("A categorical distribution needs a range of returns",
+                             given=f"v_min={self.v_min:g}, v_max={self.v_max:g}", allowed="v_min below v_max")

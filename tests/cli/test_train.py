@@ -173,6 +173,8 @@ def test_an_algorithm_can_be_swept(tmp_path: Path) -> None:
     (["ppo", "--env", "CartPole-v1", "-p", "activation=elu"], ["'activation' can't be that", "tanh, relu"]),
     (["ppo", "--env", "CartPole-v1", "-p", "epochs"], ["NAME=VALUE"]),
     (["ppo", "--env", "CartPole-v1", "--steps", "0"], ["steps=0"]),
+    (["dqn", "--env", "CartPole-v1", "-p", "v_min=9", "-p", "v_max=-9", "-p", "distributional=categorical"],
+     ["v_min=9, v_max=-9", "v_min below v_max"]),
     (["ppo", "--env", "no_such.py:Env"], ["There is no such file", "no_such.py"]),
     (["ppo"], ["--env"]),
 ])

@@ -25,13 +25,21 @@ def test_the_names_of_an_environment_share_a_preset() -> None:
     assert preset("ppo", "Unknown-v0") == {}
 
 
-def test_there_is_evidence() -> None:
-    assert EVIDENCE
+def study_of(path: Path) -> tuple[str, str]:
+    """The algorithm and environment that a study was of."""
+    algo, env, *_ = path.read_text().partition("\n")[0].removeprefix("# ").split()
+    return algo, env
+
+
+def test_every_preset_has_its_study() -> None:
+    found = {(algo, env.removeprefix("velodrome/").replace("MinAtar/", "MinAtar-"))
+             for algo, env in map(study_of, EVIDENCE)}
+    assert found == {(algo, env) for algo, envs in PRESETS.items() for env in envs}
 
 
 @pytest.mark.parametrize("path", EVIDENCE, ids=[path.stem for path in EVIDENCE])
 def test_a_preset_is_the_winner_of_its_study(path: Path) -> None:
-    algo, env, *_ = path.read_text().partition("\n")[0].removeprefix("# ").split()
+    algo, env = study_of(path)
     with path.open(newline="") as file:
         next(file)
         rows = list(csv.DictReader(file))
