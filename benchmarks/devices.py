@@ -26,6 +26,10 @@ CASES: dict[str, tuple[str, str, str, int]] = {
     "PPO, MinAtar Breakout": ("ppo", "MinAtar/Breakout-v1", "num_envs=64 num_steps=128", 32_768),
     "PPO, Pong": ("ppo", "ALE/Pong-v5", "num_envs=8 num_steps=128", 6_144),
     "DQN, CartPole": ("dqn", "velodrome/CartPole-v1", "num_envs=1 updates_per_step=1 learning_starts=200", 1_024),
+    "DQN, Rainbow's switches, CartPole": (
+        "dqn", "velodrome/CartPole-v1",
+        "num_envs=1 updates_per_step=1 learning_starts=200 double=true dueling=true noisy=true prioritized=true n_step=3 "
+        "distributional=categorical v_min=0 v_max=100", 1_024),
     "DQN, MinAtar Breakout": ("dqn", "MinAtar/Breakout-v1", "num_envs=1 updates_per_step=1 learning_starts=200", 1_024),
     "SAC, HalfCheetah": ("sac", "HalfCheetah-v5", "learning_starts=200", 1_024),
     "CrossQ, HalfCheetah": ("crossq", "HalfCheetah-v5", "learning_starts=200", 1_024),
@@ -62,7 +66,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     given = parser.parse_args()
-    print(f"{'':28}" + "".join(f"{device + ', steps/s':>16}" for device in given.devices))
+    print(f"{'':36}" + "".join(f"{device + ', steps/s':>16}" for device in given.devices))
     for name, (algo, env, settings, steps) in CASES.items():
         if given.only.lower() not in name.lower():
             continue
@@ -74,7 +78,7 @@ def main() -> None:
                 with ThreadPoolExecutor(given.at_once) as pool:
                     together = [pool.submit(run) for _ in range(given.at_once)]
                     found[device].append(sum(each.result() for each in together))
-        print(f"{name:28}" + "".join(f"{statistics.median(speeds):>16,.0f}" for speeds in found.values()), flush=True)
+        print(f"{name:36}" + "".join(f"{statistics.median(speeds):>16,.0f}" for speeds in found.values()), flush=True)
 
 
 if __name__ == "__main__":

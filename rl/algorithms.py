@@ -6,7 +6,7 @@ of the algorithm's config. Fixed ones are choices of one option.
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -121,10 +121,18 @@ def resources_of(space: Space, given: str, *, at_once: int = 1) -> str:
     options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
     namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
     pays_for = getattr(config_of(str(options["algo"][0])), "gpu_pays_for", 0)
-    pays = (slash and namespace in _IMAGES) or min(at_once, os.cpu_count() or 1) < pays_for
+    pays = bool(slash and namespace in _IMAGES) or (pays_for > 0 and _num_sharing(at_once) < pays_for)
     if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
         return given
     return f"{given},gpu=auto" if given else "gpu=auto"
+
+
+def _num_sharing(at_once: int) -> int:
+    """How many of so many runs would share a GPU of this machine, if no more ran than it has cores."""
+    from velodrome.resources.inventory import Inventory
+
+    inventory = Inventory.detect()
+    return math.ceil(min(at_once, inventory.cpus) / max(1, len(inventory.gpus)))
 
 
 def run_name(space: Space) -> str:

@@ -34,7 +34,7 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
     elif hasattr(config, "gpu_pays_for"):
         yield "device", f"{device}: that of the trial, for large networks and batches"
     else:
-        yield "device", f"{device}: for vectors a GPU does not pay"
+        yield "device", f"{device}: for vectors a GPU gains too little"
     if getattr(policy, "is_side_by_side", False):
         why = "as given" if config.threads else "the trial has them, and minibatches are large"
         yield "threads", f"2, policy and value on one each: {why}"
@@ -48,6 +48,6 @@ def choices(config: Any, mode: str, policy: nn.Module, env_source: str) -> Itera
     if isinstance(policy, BoundedPolicy):
         computes = next(part for part in policy.modules() if hasattr(part, "precision"))
     if computes is not None:
-        why = "as given" if config.precision == computes.precision else "the quicker one on this device"
+        why = "as given" if config.precision != "auto" else "the quicker one on this device"
         yield "precision", f"{computes.precision}: {why}"
     yield "environments", f"{env_source}: {'as given' if mode != 'auto' else 'the quickest way here'}"

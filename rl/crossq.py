@@ -72,7 +72,8 @@ class CrossQ(SoftLearner):
         loss = actor_loss(q, log_prob, alpha)
         if not self.policy_step.descend(loss):
             self._explain(batch, values=q)
-        self.temperature.update(log_prob)
+        if not self.temperature.update(log_prob):
+            self._explain(batch, log_densities=log_prob)
         self._policy_figures.copy_(torch.stack([loss.detach(), -log_prob.detach().mean(), alpha]))
 
 

@@ -18,7 +18,7 @@ class CrossQConfig:
     For continuous, bounded actions. Learns from fewer environment steps than SAC.
     """
 
-    gpu_pays_for: ClassVar[int] = 4
+    gpu_pays_for: ClassVar[int] = 2
     """So many runs at once are as quick on a core each as all on one GPU; fewer are slower."""
 
     num_envs: int = setting(1, "Environments stepped side by side.", Int(1, 65_536))
@@ -54,7 +54,7 @@ class CrossQConfig:
     max_grad_norm: float = setting(0.0, "Longest gradient; longer ones are scaled down. 0 for no limit.",
                                    Float(0.0, 1e9))
     threads: int = setting(0, "Torch's threads; 0 for one.", Int(0, 1_024))
-    precision: str = setting("auto", "What wide layers multiply in; auto: what is quicker. bfloat16 is TF32 on a GPU.",
+    precision: str = setting("auto", "What layers multiply in; auto: what is quicker. On a GPU bfloat16 is TF32.",
                              Choice("auto", "float32", "bfloat16"))
     device: str = setting("auto", "auto: the trial's GPU where it has one, otherwise the CPU.",
                           Choice("auto", "cpu", "cuda"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 
 import torch
@@ -31,6 +32,7 @@ def learning_device(wanted: str, given: str, threads: int, *, is_image: bool, pa
         if not torch.cuda.is_available():
             raise UsageError("There is no GPU to learn on", given="device=cuda", allowed="auto or cpu, here",
                              hint="--resources gpu=1 asks for a GPU, where the machine has one that torch can use")
+        gc.collect()  # a learner and its recordings hold each other: those of a run before leave the GPU now
         torch.backends.cuda.matmul.fp32_precision = "ieee"  # what another run in this process left is not this one's
         torch.backends.cudnn.deterministic = True  # a seed gives the same run, and a resumed run is the undisturbed one
     return device

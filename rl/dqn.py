@@ -1,7 +1,7 @@
 """Deep Q-learning: the learner (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
 
 With Rainbow's additions by switches (Hessel et al. 2018). The calling loop is ``off_policy``'s: ``action =
-learner.explore(x)`` per step, ``learner.update(batch)`` per update.
+learner.explore(learner.outputs(x), mask, generator)`` per step, ``learner.update(batch)`` per update.
 """
 
 from __future__ import annotations

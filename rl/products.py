@@ -24,7 +24,7 @@ _WIDE = 128
 """From so many units on both sides a layer's products are in bfloat16, if that is the precision."""
 
 _MANY = 64
-"""From so many rows, as minibatches have. With fewer a policy acts: its evaluation is what ``velo play`` gives."""
+"""From so many rows, as minibatches have. With fewer a policy acts: its evaluation on a CPU is what playing gives."""
 
 _GAIN, _NUM_TIMINGS = 1.2, 5
 """So many times as quick bfloat16 has to be, in the best of so many trials."""
@@ -116,14 +116,15 @@ def choose_product_precision(wanted: str, num_rows: int, width: int, device: tor
     return "bfloat16" if _gain(num_rows, width) > _GAIN else "float32"
 
 
-def compute_in(precision: str, networks: Iterable[Any]) -> None:
-    """Sets the precision of perceptrons, on a CPU; on a GPU that of all products of float32 in the process.
+def compute_in(precision: str, networks: Iterable[Any], device: torch.device) -> None:
+    """Sets the precision of perceptrons on a CPU; on a GPU that of all products of float32 in the process.
 
     TF32 rounds factors to 10 bits of mantissa; sums are float32's.
     """
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     for network in networks:
         network.precision = precision
+    if device.type != "cpu":
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
 @cache

@@ -107,8 +107,8 @@ def capture(
     try:
         with torch.cuda.graph(graph, stream=stream):
             results = work()
-    except RuntimeError as error:
-        raise error.__context__ or error from None  # that recording broke off is what comes of it: out of memory, say
+    except torch.AcceleratorError as error:  # that recording broke off, which comes of something: out of memory, say
+        raise error.__context__ or error from None
     finally:
         if was_enabled:
             gc.enable()

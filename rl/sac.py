@@ -1,6 +1,7 @@
 """Soft actor-critic: the learner (Haarnoja et al. 2018, "Soft actor-critic algorithms and applications").
 
-The calling loop is ``off_policy``'s: ``action = learner.explore(x)`` per step, ``learner.update(batch)`` per update.
+The calling loop is ``off_policy``'s: ``action = learner.explore(learner.outputs(x), None, generator)`` per step,
+``learner.update(batch)`` per update.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class SAC(SoftLearner):
         loss = actor_loss(critic_values(self.critics, batch.obs, action, frozen=True), log_prob, alpha)
         if not self.policy_step.descend(loss):
             self._explain(batch, loss=loss)
-        self.temperature.update(log_prob)
+        if not self.temperature.update(log_prob):
+            self._explain(batch, log_densities=log_prob)
         self._policy_figures.copy_(torch.stack([loss.detach(), -log_prob.detach().mean(), alpha]))
 
     def state(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class SAC(SoftLearner):
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state, bit for bit on a CPU."""
         super().load(state)
-        compute_in(self.precision, self.targets)
+        compute_in(self.precision, self.targets, self.device)
         self.target_weights.data.copy_(state["targets"])
         self.policy.sight.load(state["sight"])
 

@@ -38,7 +38,7 @@ class SoftLearner(ABC):
         device: The trial's: ``cpu`` or ``cuda``.
 
     Attributes:
-        precision: Of the products of wide layers: ``float32`` or ``bfloat16`` (``products``).
+        precision: Of the products of layers: ``float32``, ``bfloat16`` or ``tf32`` (``products``).
     """
 
     figures: tuple[str, ...] = ("critic_loss", "q", "policy_loss", "entropy", "alpha")
@@ -102,7 +102,7 @@ class SoftLearner(ABC):
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
-        compute_in(precision, [self.policy.body, *self.critics])
+        compute_in(precision, [self.policy.body, *self.critics], self.device)
 
     def _explain(self, batch: Transitions, **results: Tensor) -> None:
         """Raises Diverged with the first thing that is not finite."""

@@ -172,7 +172,7 @@ class TD7:
 
     def _compute_in(self, precision: str) -> None:
         self.precision = precision
-        compute_in(precision, [part for part in self._parts.modules() if isinstance(part, Mlp)])
+        compute_in(precision, [part for part in self._parts.modules() if isinstance(part, Mlp)], self.device)
 
     def _set_learning_rates(self) -> None:
         left = 1.0 - self.progress if self.config.anneal_lr else 1.0

@@ -40,10 +40,9 @@ class Temperature:
         """The temperature now, a scalar."""
         return self._log_alpha.detach().double().exp().float()
 
-    def update(self, log_prob: Tensor) -> None:
-        """A step by the log-densities ``[B]`` of drawn actions; none if it is fixed."""
-        if self._learns:
-            self.adam.descend(temperature_loss(self._log_alpha, log_prob, self._target))
+    def update(self, log_prob: Tensor) -> bool:
+        """A step by the log-densities ``[B]`` of drawn actions, none if it is fixed; False if one is not finite."""
+        return not self._learns or self.adam.descend(temperature_loss(self._log_alpha, log_prob, self._target))
 
     def state(self) -> dict[str, Any]:
         """What ``load`` needs."""

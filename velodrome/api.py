@@ -182,7 +182,7 @@ def train(
         Interrupted: As for ``sweep``.
     """
     space = training_space(algo, known_env(env), steps, settings)
-    wanted = resources_of(space, resources, at_once=min(seeds, workers or seeds))
+    wanted = resources_of(space, resources, at_once=1 if executor == "inline" else min(seeds, workers or seeds))
     return sweep(
         OBJECTIVE, space, trials=seeds, goal=GOAL, sampler="random", seed=seed,
         name=name, store=store, executor=executor, address=address, workers=workers,

@@ -10,7 +10,7 @@ def test_a_run_says_where_and_how_it_learns() -> None:
     trial = FakeTrial(params("CartPole-v1", 64, {"num_envs": 2, "num_steps": 16, "eval_episodes": 1}))
     train(trial)
     assert trial.notes == {
-        "device": ("cpu: for vectors a GPU does not pay", "ppo"),
+        "device": ("cpu: for vectors a GPU gains too little", "ppo"),
         "threads": ("1: a small network is quickest on one", "ppo"),
         "environments": ("2 simulated in this process: the quickest way here", "ppo"),
     }
@@ -28,7 +28,10 @@ def test_what_was_given_is_called_so() -> None:
 
 def test_what_critics_multiply_in_is_said() -> None:
     given = {"learning_starts": 16, "batch_size": 16, "width": 64, "eval_episodes": 1}
-    for precision, expected in (("auto", "float32: the quicker one on this device"), ("float32", "float32: as given")):
+    for precision, expected in (
+        ("auto", "float32: the quicker one on this device"), ("float32", "float32: as given"),
+        ("bfloat16", "bfloat16: as given"),
+    ):
         trial = FakeTrial(params("Pendulum-v1", 40, {**given, "precision": precision}, algo="sac"))
         train(trial)
         assert trial.notes["precision"] == (expected, "sac")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from velodrome.errors import UsageError
+from velodrome.resources.inventory import Gpu, Inventory
 from velodrome.rl.algorithms import resources_of, training_space
 from velodrome.rl.devices import learning_device, resume_draws
 from velodrome.types import ParamValue
@@ -26,10 +27,16 @@ def test_a_gpu_is_asked_for_where_it_pays(
 
 @pytest.mark.parametrize("algo", ["sac", "crossq", "td7"])
 def test_a_few_runs_ask_for_a_gpu_where_many_are_as_quick_on_cores(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    space, most = training_space(algo, "HalfCheetah-v5", 1_000, {}), 9 if algo == "td7" else 3
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
-    assert [resources_of(space, "", at_once=n) for n in (1, most, most + 1)] == ["gpu=auto", "gpu=auto", ""]
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    def machine(cpus: int, num_gpus: int) -> None:
+        gpus = tuple(Gpu(i, str(i), "GPU", 2**36, 2**36) for i in range(num_gpus))
+        monkeypatch.setattr(Inventory, "detect", lambda: Inventory(cpus, 2**34, 2**34, gpus))
+
+    space, most = training_space(algo, "HalfCheetah-v5", 1_000, {}), {"sac": 3, "crossq": 1, "td7": 6}[algo]
+    for num_gpus in (0, 1, 2):
+        machine(16, num_gpus)
+        at_once = (1, most * max(1, num_gpus), most * max(1, num_gpus) + 1)
+        assert [resources_of(space, "", at_once=n) for n in at_once] == ["gpu=auto", "gpu=auto", ""]
+    machine(1, 1)
     assert resources_of(space, "", at_once=100) == "gpu=auto"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,9 +120,7 @@ def test_a_resumed_run_keeps_the_first_choice(learning: Any, config: Any) -> Non
         state = copy.deepcopy(first.state())
         first.update()
     with make_envs("Pendulum-v1", 1) as envs:
-        plain = type(config)(**{**{name: getattr(config, name) for name in config.__dataclass_fields__},
-                                "precision": "float32"})
-        other = learning(envs, plain, steps=4_000, seed=1)
+        other = learning(envs, replace(config, precision="float32"), steps=4_000, seed=1)
         assert other.learner.precision == "float32"
         other.load(state)
         networks: list[nn.Module] = [other.policy.body, *other.learner.critics]
@@ -129,3 +128,17 @@ def test_a_resumed_run_keeps_the_first_choice(learning: Any, config: Any) -> Non
         other.update()
     assert torch.equal(first.learner.critic_step.weights, other.learner.critic_step.weights)
     assert torch.equal(first.learner.policy_step.weights, other.learner.policy_step.weights)
+
+
+@pytest.mark.parametrize(("learning", "config"), RUNS)
+def test_a_run_on_a_cpu_leaves_a_gpus_products_as_they_are(learning: Any, config: Any) -> None:
+    matmul: Any = torch.backends.cuda.matmul
+    usual = matmul.fp32_precision
+    try:
+        for before in ("tf32", "ieee"):
+            matmul.fp32_precision = before
+            with make_envs("Pendulum-v1", 1) as envs:
+                learning(envs, config, steps=4_000, seed=1)
+            assert matmul.fp32_precision == before
+    finally:
+        matmul.fp32_precision = usual

@@ -92,6 +92,22 @@ def test_crossqs_networks_use_running_statistics_except_where_they_learn() -> No
 
 
 @pytest.mark.parametrize("algo", ALGOS)
+def test_a_density_that_is_not_finite_is_named(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_envs("Pendulum-v1", 4) as envs:
+        run = run_of(algo, envs, {**SMALL, "policy_every": 1})
+        while run.steps_done < 100:
+            run._note(run._act(), envs.receive())
+        learner: Any = run.learner
+        before, bad = float(learner.temperature.value), torch.tensor([0.0, math.inf])
+        update = learner.temperature.update
+        assert not update(bad)
+        assert float(learner.temperature.value) == before
+        monkeypatch.setattr(learner.temperature, "update", lambda log_prob: update(bad))
+        with pytest.raises(Diverged, match="in update 1"):
+            learner.update(run.buffer.sample(16, np.random.default_rng(1), gamma=0.9))
+
+
+@pytest.mark.parametrize("algo", ALGOS)
 def test_actions_reach_the_environments_bounds(algo: str) -> None:
     with make_envs("Pendulum-v1", 4) as envs:
         policy = run_of(algo, envs, SMALL).policy

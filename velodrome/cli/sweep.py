@@ -75,7 +75,7 @@ def sweep(
     from velodrome.rl.algorithms import ALGORITHMS
 
     if env is not None:
-        objective, settings = _of_algorithm(objective, known_env(env), steps, given, settings)
+        objective, settings = _of_algorithm(objective, known_env(env), steps, given, settings, executor)
     elif objective in ALGORITHMS:
         raise UsageError(f"A sweep of {objective} needs an environment", given=f"velo sweep {objective}",
                          allowed="--env ID", hint=f"for example: velo sweep {objective} --env CartPole-v1")
@@ -92,12 +92,12 @@ def sweep(
 
 
 def _of_algorithm(
-    algo: str, env: str, steps: int, given: tuple[str, ...], settings: dict[str, Any]
+    algo: str, env: str, steps: int, given: tuple[str, ...], settings: dict[str, Any], executor: str | None
 ) -> tuple[str, dict[str, Any]]:
     """The objective of a training run, and the sweep's settings with its space and goal."""
     from velodrome.rl.algorithms import GOAL, OBJECTIVE, resources_of, training_space
 
     space = training_space(algo, env, steps, given, search=True)
-    trials = settings["trials"]
+    trials = 1 if executor == "inline" else settings["trials"]
     resources = resources_of(space, settings["resources"], at_once=min(trials, settings["workers"] or trials))
     return OBJECTIVE, {**settings, "space": space, "goal": settings["goal"] or GOAL, "resources": resources}
