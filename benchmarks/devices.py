@@ -19,6 +19,8 @@ from functools import partial
 
 from turns import steps_per_second
 
+RAINBOW = ("num_envs=1 updates_per_step=1 learning_starts=200 double=true dueling=true noisy=true prioritized=true "
+           "n_step=3 distributional=categorical v_min=0 v_max=100")
 CASES: dict[str, tuple[str, str, str, int]] = {
     "PPO, CartPole": ("ppo", "velodrome/CartPole-v1", "num_envs=64 num_steps=128", 81_920),
     "PPO, HalfCheetah": ("ppo", "HalfCheetah-v5", "num_envs=8 num_steps=512", 8_192),
@@ -26,10 +28,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
     "PPO, MinAtar Breakout": ("ppo", "MinAtar/Breakout-v1", "num_envs=64 num_steps=128", 32_768),
     "PPO, Pong": ("ppo", "ALE/Pong-v5", "num_envs=8 num_steps=128", 6_144),
     "DQN, CartPole": ("dqn", "velodrome/CartPole-v1", "num_envs=1 updates_per_step=1 learning_starts=200", 1_024),
-    "DQN, Rainbow's switches, CartPole": (
-        "dqn", "velodrome/CartPole-v1",
-        "num_envs=1 updates_per_step=1 learning_starts=200 double=true dueling=true noisy=true prioritized=true n_step=3 "
-        "distributional=categorical v_min=0 v_max=100", 1_024),
+    "DQN, Rainbow's switches, CartPole": ("dqn", "velodrome/CartPole-v1", RAINBOW, 1_024),
     "DQN, MinAtar Breakout": ("dqn", "MinAtar/Breakout-v1", "num_envs=1 updates_per_step=1 learning_starts=200", 1_024),
     "SAC, HalfCheetah": ("sac", "HalfCheetah-v5", "learning_starts=200", 1_024),
     "CrossQ, HalfCheetah": ("crossq", "HalfCheetah-v5", "learning_starts=200", 1_024),
