@@ -46,6 +46,8 @@ class Transitions(NamedTuple):
 
     def seen_by(self, sight: Sight) -> Transitions:
         """The same with its observations normalised, where the policy's are."""
+        if sight.normalizer is None:
+            return self
         return self._replace(obs=sight.normalize(self.obs), next_obs=sight.normalize(self.next_obs))
 
     def named(self) -> dict[str, Tensor]:
