@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import velodrome as velo
 from velodrome.errors import NotFoundError
 from velodrome.rl.algorithms import GOAL, OBJECTIVE, training_space
@@ -121,8 +123,8 @@ def run(name: str, store: Path) -> None:
         velo.sweep, OBJECTIVE, space, trials=search.trials, goal=GOAL, sampler="tpe", seed=FIRST_SEED, progress=False))
     trials = [trial for trial in study.trials if trial.value is not None]
     best = sorted(trials, key=lambda trial: -(trial.value or 0.0))[:FINALISTS]
-    before = dict(training_space(search.algo, search.env, search.steps).domains)
-    finalists = {"preset": {key: before[key].options[0] for key in names}}  # type: ignore[union-attr]  # choices
+    before = training_space(search.algo, search.env, search.steps).sample(np.random.default_rng(0))  # there is one
+    finalists = {"preset": {key: before[key] for key in names}}
     finalists |= {f"trial {trial.number}": {key: trial.params[key] for key in names} for trial in best}
     print(f"{name}: {search.algo} {search.env}, {search.steps:,} steps, {len(trials)} trials")
     stages = {"final": _meet(search, finalists, name, store, FIRST_SEED + 1, SEEDS, search.steps)}

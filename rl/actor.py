@@ -85,7 +85,8 @@ class Actor:
     @torch.no_grad()
     def fill(self, rollout: Rollout) -> None:
         """Takes the rollout's steps. What the policy normalises by goes on with every step."""
-        with self.policy.at_rest() if self._device.type == "cpu" else nullcontext():
+        is_recorded = self._state is None and self._device.type != "cpu"  # a recording reads the weights themselves
+        with nullcontext() if is_recorded else self.policy.at_rest():
             self._fill(rollout)
 
     def _fill(self, rollout: Rollout) -> None:

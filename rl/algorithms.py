@@ -118,13 +118,20 @@ def resources_of(space: Space, given: str, *, at_once: int = 1) -> str:
     A GPU pays for images, and where it is quicker than cores with so many runs ``at_once``. Environments of the user's
     own may have images, too; that is not known here.
     """
-    options = {name: space.domains[name].options for name in ("algo", "env", "device")}  # type: ignore[union-attr]  # choices
-    namespace, slash, _ = str(options["env"][0]).rpartition(":")[2].partition("/")
-    pays_for = getattr(config_of(str(options["algo"][0])), "gpu_pays_for", 0)
+    (algo, *_), (env, *_), devices = (_options(space, name) for name in ("algo", "env", "device"))
+    namespace, slash, _ = env.rpartition(":")[2].partition("/")
+    pays_for = getattr(config_of(algo), "gpu_pays_for", 0)
     pays = bool(slash and namespace in _IMAGES) or (pays_for > 0 and _num_sharing(at_once) < pays_for)
-    if "gpu" in given or not ("cuda" in options["device"] or ("auto" in options["device"] and pays)):
+    if "gpu" in given or not ("cuda" in devices or ("auto" in devices and pays)):
         return given
     return f"{given},gpu=auto" if given else "gpu=auto"
+
+
+def _options(space: Space, name: str) -> list[str]:
+    """What a setting of a run may be, one of several."""
+    domain = space.domains[name]
+    assert isinstance(domain, Choice)
+    return [str(option) for option in domain.options]
 
 
 def _num_sharing(at_once: int) -> int:
@@ -137,7 +144,7 @@ def _num_sharing(at_once: int) -> int:
 
 def run_name(space: Space) -> str:
     """What to call a study of a run: ``ppo-CartPole-v1``."""
-    algo, env = (str(space.domains[name].options[0]) for name in ("algo", "env"))  # type: ignore[union-attr]  # choices
+    (algo, *_), (env, *_) = (_options(space, name) for name in ("algo", "env"))
     return f"{algo}-{env.rpartition('/')[2].rpartition(':')[2]}"
 
 

@@ -91,7 +91,7 @@ def capture(
     work: Callable[[], Results], generators: Sequence[Generator], undo: Callable[[], None]
 ) -> tuple[Callable[[], None], Results]:
     """Records work on a GPU: what does it again, and where its results will be. ``undo`` comes after the warm-up."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types for it
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(_WARMUPS):

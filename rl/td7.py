@@ -198,8 +198,7 @@ class TD7:
             "targets": {name: part.clone() for name, part in self._target.items()}, "bounds": self._bounds.tolist(),
             "seen": self._seen.tolist(), "generator": self.generator.get_state(), "noise": self.policy.noise.state(),
             "sight": self.policy.sight.state(), "updates_done": self.updates_done,
-            "policy_loss": float(self._policy_loss),
-            "precision": self.precision,
+            "policy_loss": float(self._policy_loss), "precision": self.precision,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ Episodes must end within ``num_steps`` steps of random actions, in some of 9 env
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,14 +21,14 @@ SAME, NEXT, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, Autores
 Arrays = list[np.ndarray[Any, Any]]
 
 
-class VectorEnvContract:
+class VectorEnvContract(ABC):
     """The contract."""
 
     num_steps = 600
 
+    @abstractmethod
     def make(self, num_envs: int, mode: AutoresetMode, *, first: int = 0) -> Any:
         """A new environment whose row 0 has the random stream of row ``first`` in a batch that begins at 0."""
-        raise NotImplementedError
 
     def actions(self, env: VectorEnv, seed: int = 3) -> Iterator[Any]:
         """Random actions, always the same."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rl.runs import FakeTrial, params
 from velodrome.rl.training import train
 
@@ -51,12 +53,12 @@ def test_two_threads_are_said_where_there_are_two() -> None:
     assert trial.notes["threads"] == ("2, policy and value on one each: as given", "ppo")
 
 
-def test_a_run_that_is_preempted_makes_a_checkpoint_at_its_next_update() -> None:
+def test_a_run_that_is_preempted_makes_a_checkpoint_at_its_next_update(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = FakeTrial(params("CartPole-v1", 96, {
         "num_envs": 2, "num_steps": 16, "eval_episodes": 1, "checkpoint_s": 1000.0,
     }))
     saved: list[int] = []
-    trial.checkpoint = lambda step, _state: saved.append(step)  # type: ignore[method-assign]  # only when
+    monkeypatch.setattr(trial, "checkpoint", lambda step, _state: saved.append(step))
     train(trial)
     assert saved == [96]
     saved.clear()
