@@ -92,6 +92,7 @@ class FlatAdam:
         self._first.copy_(state["first"])
         self._second.copy_(state["second"])
         self._num_steps.copy_(state["num_steps"])
+        self.norm.zero_()  # of a step that is undone; where this one takes none, it would count again
         self.lr_scale = state["lr_scale"]
         for name, part in self.module.named_buffers():
             part.copy_(state["buffers"][name])

@@ -156,6 +156,12 @@ def test_what_is_not_finite_is_named_and_changes_no_weight(kind: str, monkeypatc
         assert not all(torch.isfinite(adam.norm) for adam in learner._steps._adams)
         step = "network" if kind.startswith("dqn") else "critics"
         assert torch.equal(learner.state()[step]["weights"], good[step]["weights"])
+        # A rollback goes on from there, whichever optimiser it was that had no finite gradient.
+        for adam in learner._steps._adams:
+            adam.norm.fill_(math.nan)
+        learner.load(good)
+        for _ in range(3):
+            learner.update(batch, torch.ones(16))
 
 
 def test_ppo_names_what_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
