@@ -223,6 +223,21 @@ def test_commits_cut_short_by_a_signal_are_whole_or_not_there(path, study_row, e
 # --- studies
 
 
+@pytest.mark.parametrize("first", range(1, 12))
+def test_a_commit_whose_undoing_fails_too_is_undone_by_the_next(writer, reader, study_id, trial_row, first):
+    for steps in (first, 3, 5, 6):
+        writer.trial(trial_row(study_id, steps))
+        writer._conn.set_progress_handler(lambda: 1, steps)  # SQLite gives up after so many of its own steps
+        try:
+            writer.commit(durable=False)
+        except StoreError:
+            assert writer.pending
+        finally:
+            writer._conn.set_progress_handler(None, 0)
+    writer.commit(durable=True)
+    assert [row.number for row in reader.trials(study_id)] == sorted({first, 3, 5, 6})
+
+
 def test_a_study_is_stored_at_once_and_found_by_any_case(writer, reader, study_row):
     study_id = writer.create_study(study_row("Digits"))
     assert reader.study("digits") == study_row("Digits", id=study_id)

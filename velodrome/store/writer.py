@@ -241,7 +241,7 @@ class Writer:
         with self._lock:
             committing = False
             try:
-                if conn.in_transaction:  # left by a signal in the midst of a roll-back
+                if conn.in_transaction:  # left by a signal or an error in the midst of a roll-back
                     conn.execute("ROLLBACK")
                 self._sync(full=durable)
                 conn.execute("BEGIN IMMEDIATE")
@@ -252,7 +252,8 @@ class Writer:
                     then()
             except BaseException as error:
                 if conn.in_transaction:
-                    conn.execute("ROLLBACK")
+                    with contextlib.suppress(sqlite3.Error):  # the next transaction begins with it then
+                        conn.execute("ROLLBACK")
                 elif committing and then is not None and not isinstance(error, sqlite3.Error):
                     then()
                 if isinstance(error, sqlite3.Error):
